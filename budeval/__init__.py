@@ -1,0 +1,3 @@
+"""budeval: durable LLM evaluations on Kubernetes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What every part may use: settings, errors, wire constants, logging and sealing of secrets."""

@@ -1,0 +1,152 @@
+"""The error tree: retry or not is the top split.
+
+::
+
+    BudEvalError(title, detail)
+    ├─ TemporaryError            a retry helps
+    │  ├─ ClusterUnreachable     the API server does not answer
+    │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
+    │  ├─ SidecarUnavailable     daprd does not answer
+    │  └─ PublishFailed          the broker did not take a message
+    └─ PermanentError            a retry is useless
+       ├─ InvalidEvaluation      the request cannot be run (422)
+       ├─ EvaluationNotFound     no such evaluation (404)
+       ├─ EvaluationConflict     same eval_id, other request or ended (409)
+       ├─ ClusterUnauthorized    the credentials were refused
+       ├─ ClusterNotReady        namespace, permission or claim is missing
+       ├─ PlaybookFailed         a playbook ended with an error
+       ├─ PlaybookCancelled      a playbook was ended because its evaluation was cancelled
+       ├─ DeploymentFailed       the Jobs of an evaluation could not all be made
+       ├─ EvaluationCancelled    somebody cancelled while a step was running
+       ├─ ResultsIncomplete      scores or answers are missing
+       └─ SecretsUnreadable      sealed secrets cannot be opened with the keys at hand
+
+HTTP status codes are not here: ``budeval.api.problem`` has one table for them.
+"""
+
+MAXIMUM_DETAIL_LENGTH = 2000
+"""Characters of a detail that are kept; pod messages and playbook output can be of any size."""
+
+
+class BudEvalError(Exception):
+    """Something went wrong that a user can be told about.
+
+    ``title`` is the same for every occurrence; ``detail`` says what happened here and what to do next.
+    """
+
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, title: str | None = None) -> None:
+        super().__init__(detail)
+        self.title = title or type(self).title
+        self.detail = detail[:MAXIMUM_DETAIL_LENGTH]
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.detail}"
+
+    @property
+    def category(self) -> str:
+        """The error's name on the wire, e.g. ``ClusterUnreachable``."""
+        return type(self).__name__
+
+
+class TemporaryError(BudEvalError):
+    """A retry helps."""
+
+    title = "Temporary failure"
+
+
+class ClusterUnreachable(TemporaryError):
+    """The Kubernetes API server does not answer."""
+
+    title = "Cluster unreachable"
+
+
+class PlaybookTimeout(TemporaryError):
+    """A playbook ran out of time and was ended."""
+
+    title = "Playbook timed out"
+
+
+class SidecarUnavailable(TemporaryError):
+    """daprd does not answer."""
+
+    title = "Dapr sidecar unavailable"
+
+
+class PublishFailed(TemporaryError):
+    """The broker behind daprd did not take a message."""
+
+    title = "Publishing failed"
+
+
+class PermanentError(BudEvalError):
+    """A retry is useless."""
+
+    title = "Permanent failure"
+
+
+class InvalidEvaluation(PermanentError):
+    """The request cannot be run as it is."""
+
+    title = "Invalid evaluation"
+
+
+class EvaluationNotFound(PermanentError):
+    """No evaluation has this id."""
+
+    title = "Evaluation not found"
+
+
+class EvaluationConflict(PermanentError):
+    """The eval_id is taken by another request, or its evaluation has ended."""
+
+    title = "Evaluation conflict"
+
+
+class ClusterUnauthorized(PermanentError):
+    """The cluster refused the credentials."""
+
+    title = "Cluster refused the credentials"
+
+
+class ClusterNotReady(PermanentError):
+    """The cluster answers, but a namespace, permission or claim is missing."""
+
+    title = "Cluster not ready"
+
+
+class PlaybookFailed(PermanentError):
+    """A playbook ended with an error."""
+
+    title = "Playbook failed"
+
+
+class PlaybookCancelled(PermanentError):
+    """A playbook was ended because its evaluation was cancelled."""
+
+    title = "Playbook cancelled"
+
+
+class DeploymentFailed(PermanentError):
+    """The Jobs of an evaluation could not all be made; those already made were removed."""
+
+    title = "Deployment failed"
+
+
+class EvaluationCancelled(PermanentError):
+    """Somebody cancelled the evaluation while a step was running."""
+
+    title = "Evaluation cancelled"
+
+
+class ResultsIncomplete(PermanentError):
+    """Scores or answers are missing."""
+
+    title = "Results incomplete"
+
+
+class SecretsUnreadable(PermanentError):
+    """Sealed secrets cannot be opened with the keys at hand."""
+
+    title = "Secrets unreadable"
