@@ -1,0 +1,1 @@
+"""Kubernetes knowledge without Kubernetes: pure functions from plain values to plain values."""
