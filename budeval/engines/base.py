@@ -1,0 +1,46 @@
+"""The protocol of an engine: what it knows, what it accepts, and the configuration of one run."""
+
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+from budeval.evals.models import Evaluation, Run
+
+
+class UnknownEngine(ValueError):
+    """No engine has this name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"unknown engine {name[:80]!r}; known: {', '.join(known)}")
+
+
+class UnknownDataset(ValueError):
+    """The engine has no such data set."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        near = get_close_matches(name, known, n=5, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else f"{len(known)} are known"
+        super().__init__(f"unknown data set {name[:80]!r}; {hint}")
+        self.known = known
+
+
+class InvalidParameters(ValueError):
+    """Engine parameters that are unknown or of the wrong type: one ``(name, what is wrong)`` for each."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems))
+        self.problems = problems
+
+
+class Engine(Protocol):
+    """An evaluation engine, as the service sees it. All methods are pure."""
+
+    name: str
+
+    def check_dataset(self, dataset_id: str) -> None:
+        """Raises :class:`UnknownDataset`, or ``ValueError`` when the data set cannot be run against a chat API."""
+
+    def parse_parameters(self, extra_args: dict[str, Any]) -> dict[str, Any]:
+        """``extra_args`` of a request with their types; raises :class:`InvalidParameters`."""
+
+    def run_config(self, evaluation: Evaluation, run: Run) -> dict[str, Any]:
+        """The configuration file of one run, as data; without secrets."""

@@ -1,0 +1,5 @@
+"""The engine OpenCompass."""
+
+from budeval.engines.opencompass.engine import OpenCompass
+
+__all__ = ["OpenCompass"]

@@ -1,0 +1,55 @@
+"""OpenCompass as the service sees it: its data sets, its parameters and the configuration of a run."""
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from budeval.engines.base import UnknownDataset
+from budeval.engines.opencompass.parameters import parse_parameters
+from budeval.evals.models import Evaluation, Run
+
+CONFIG_SCHEMA = 1
+"""Version of the configuration file; the entry point in the engine image refuses another."""
+
+_UNUSABLE = {
+    "judge": "needs a judge model, which budeval does not offer yet",
+    "ppl": "needs token probabilities, which a chat API does not give",
+}
+
+
+@cache
+def dataset_kinds() -> dict[str, str]:
+    """Every data set that the engine image knows, with its kind: ``gen``, ``judge`` or ``ppl``."""
+    text = resources.files(__package__ or "").joinpath("datasets.json").read_text(encoding="utf-8")
+    return {name: entry["kind"] for name, entry in json.loads(text)["datasets"].items()}
+
+
+class OpenCompass:
+    """See :class:`budeval.engines.base.Engine`."""
+
+    name = "opencompass"
+
+    def check_dataset(self, dataset_id: str) -> None:
+        """Raises ``UnknownDataset``, or ``ValueError`` when the data set cannot be run against a chat API."""
+        kind = dataset_kinds().get(dataset_id)
+        if kind is None:
+            raise UnknownDataset(dataset_id, sorted(name for name, known in dataset_kinds().items() if known == "gen"))
+        if kind in _UNUSABLE:
+            raise ValueError(f"data set {dataset_id!r} {_UNUSABLE[kind]}; choose one that generates and scores")
+
+    def parse_parameters(self, extra_args: dict[str, Any]) -> dict[str, Any]:
+        """Raises ``InvalidParameters``."""
+        return parse_parameters(extra_args)
+
+    def run_config(self, evaluation: Evaluation, run: Run) -> dict[str, Any]:
+        """The file that the entry point in the image reads."""
+        return {
+            "schema": CONFIG_SCHEMA,
+            "eval_id": evaluation.eval_id,
+            "run_id": run.run_id,
+            "dataset_id": run.dataset_id,
+            "model": {"name": evaluation.model.model_name, "endpoint": evaluation.model.endpoint},
+            "parameters": evaluation.parameters,
+            "max_questions": evaluation.max_questions,
+        }

@@ -1,0 +1,1 @@
+"""The evaluation: services, workflows, activities, monitoring, notifications, results."""

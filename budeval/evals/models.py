@@ -1,0 +1,156 @@
+"""What an evaluation is. Plain values: no web, no sidecar, no cluster.
+
+Models that travel through the workflow's history are lenient (``extra="ignore"``, no bounds): they are read again at
+every replay, also by a later version of the service, and a tightened schema would break evaluations in flight.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from budeval.commons.settings import MonitorSettings
+from budeval.commons.wire import Event, WorkflowStatus
+
+
+class Value(BaseModel):
+    """A value that never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Run(Value):
+    """One data set of an evaluation."""
+
+    run_id: str
+    dataset_id: str
+
+
+class ModelInfo(Value):
+    """The model under evaluation. Its key is a secret and lives elsewhere, sealed."""
+
+    model_name: str
+    endpoint: str
+
+
+class NotificationMetadata(Value):
+    """What the requester wants to find in every notification again."""
+
+    name: str | None = None
+    workflow_id: str | None = None
+    subscriber_ids: str | None = None
+    category: str = "internal"
+    notification_type: str = "event"
+    actor: str | None = None
+    topic_keys: Any = None
+
+
+class Evaluation(Value):
+    """One request, checked and normalised."""
+
+    eval_id: str
+    experiment_id: str | None = None
+    model: ModelInfo
+    runs: list[Run]
+    engine: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The engine's parameters, typed by the engine (from ``extra_args``)."""
+    max_questions: int | None = None
+    """Questions asked of each data set at most; none: all."""
+    monitor: MonitorSettings
+    source: str
+    source_topics: list[str]
+    notification: NotificationMetadata = NotificationMetadata()
+    has_api_key: bool = False
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The run ids, in the request's order."""
+        return [run.run_id for run in self.runs]
+
+
+class EvaluationInput(Value):
+    """Input of the workflow ``evaluate_model``: ids and settings; the rest is in the record, secrets nowhere here."""
+
+    eval_id: str
+    run_ids: list[str]
+    poll_interval: int
+    max_checks: int
+    progress_every: int
+
+
+class ErrorInfo(Value):
+    """Why a run or an evaluation failed: a reason word (Kubernetes' or the engine's own), what happened, what to do."""
+
+    reason: str
+    message: str
+    resolution: str | None = None
+
+    def sentence(self) -> str:
+        """The error as one text for a person."""
+        text = f"{self.reason}: {self.message}" if self.message else self.reason
+        return f"{text} {self.resolution}" if self.resolution else text
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    MISSING = "Missing"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes after this status."""
+        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED)
+
+
+class RunProgress(Value):
+    """Questions done of questions asked, as the engine tells."""
+
+    phase: str = "preparing"
+    done: int = 0
+    total: int = 0
+
+
+class Score(Value):
+    """One number of one data set. A data set can have several metrics."""
+
+    dataset: str
+    version: str
+    metric: str
+    mode: str
+    score: float
+
+
+class RunResult(Value):
+    """How a run ended: scores, or the reason why there are none."""
+
+    run_id: str
+    scores: list[Score] = Field(default_factory=list)
+    error: ErrorInfo | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
+    duration_seconds: float | None = None
+    questions: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every requested score is there."""
+        return self.error is None
+
+
+class Announcement(Value):
+    """A notification to be: what happened, before it is dressed for a subscriber."""
+
+    event: Event
+    status: WorkflowStatus
+    title: str
+    message: str = ""
+    result: dict[str, Any] | None = None
+    sequence: str = "0"
+    """Tells apart several announcements of the same event and status; deterministic, so that a repetition is known."""

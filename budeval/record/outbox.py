@@ -1,0 +1,115 @@
+"""The outbox: notifications are written down first and published from here, in order, each once.
+
+A message is *claimed*, published and then marked. Whoever dies between the claim and the mark leaves a claim that grows
+old: such a message goes out again under the same event id, except those that must never arrive twice.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from budeval.commons.clock import utc_now
+from budeval.record.tables import EventRow
+
+CLAIM_SECONDS = 30
+"""A claim older than this was left by a process that died: publishing takes milliseconds and is bounded by 10 s."""
+
+
+class OutgoingMessage(BaseModel):
+    """One notification to one topic."""
+
+    event_id: str
+    event: str
+    status: str
+    topic: str
+    message: str
+    body: dict[str, Any]
+
+
+class ClaimedMessage(OutgoingMessage):
+    """A message that the caller alone may publish now."""
+
+    id: int
+    uncertain: bool
+    """Somebody claimed it before and died: it may have been published already."""
+
+
+class Outbox:
+    """Messages of all evaluations, in a database."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        self._writing = database.execution_options(record_writes=True)
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with Session(self._writing) as session, session.begin():
+            yield session
+
+    def add(self, eval_id: str, messages: list[OutgoingMessage]) -> None:
+        """Writes messages down; one that is there already (same event id and topic) stays as it is."""
+        if not messages:
+            return
+        now = utc_now()
+        rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
+        with self._write() as session:
+            insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+            session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+
+    def claim_next(self, eval_id: str) -> ClaimedMessage | None:
+        """The oldest message to be published, claimed; none when there is none or another publishes right now."""
+        now = utc_now()
+        with self._write() as session:
+            row = session.scalars(
+                select(EventRow)
+                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None))
+                .order_by(EventRow.id)
+                .limit(1)
+                .with_for_update()
+            ).first()
+            if row is None or _claimed(row.claimed_at, now):
+                return None
+            uncertain = row.claimed_at is not None
+            row.claimed_at = now
+            return ClaimedMessage(
+                id=row.id,
+                uncertain=uncertain,
+                event_id=row.event_id,
+                event=row.event,
+                status=row.status,
+                topic=row.topic,
+                message=row.message,
+                body=row.body,
+            )
+
+    def published(self, message_id: int) -> None:
+        """The broker has it."""
+        with self._write() as session:
+            session.execute(update(EventRow).where(EventRow.id == message_id).values(published_at=utc_now()))
+
+    def release(self, message_id: int) -> None:
+        """The broker said no: anyone may try again."""
+        with self._write() as session:
+            session.execute(update(EventRow).where(EventRow.id == message_id).values(claimed_at=None))
+
+    def waiting(self) -> list[str]:
+        """Evaluations with messages that nobody is publishing, oldest first."""
+        stale = utc_now() - timedelta(seconds=CLAIM_SECONDS)
+        query = (
+            select(EventRow.eval_id)
+            .where(EventRow.published_at.is_(None), or_(EventRow.claimed_at.is_(None), EventRow.claimed_at < stale))
+            .group_by(EventRow.eval_id)
+            .order_by(func.min(EventRow.id))
+        )
+        with Session(self._database) as session:
+            return list(session.scalars(query))
+
+
+def _claimed(claimed_at: datetime | None, now: datetime) -> bool:
+    return claimed_at is not None and now - claimed_at < timedelta(seconds=CLAIM_SECONDS)

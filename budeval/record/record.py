@@ -1,0 +1,328 @@
+"""The record of evaluations and runs. Every write is idempotent: activities run at least once.
+
+Written by the HTTP handler and by activities, never by the body of a workflow (which is replayed).
+"""
+
+import hashlib
+import secrets as randomness
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from budeval.commons.clock import utc_now
+from budeval.commons.errors import EvaluationNotFound, SecretsUnreadable
+from budeval.commons.sealing import EvaluationSecrets, Sealer
+from budeval.commons.wire import STEPS, WorkflowStatus
+from budeval.evals.models import ErrorInfo, Evaluation, RunProgress, RunResult, RunStatus, Score
+from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
+from budeval.record.views import EvaluationView, RunView, StepView
+
+_ACTIVE = (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
+
+
+class RunUpdate(BaseModel):
+    """What a sweep found out about a run."""
+
+    run_id: str
+    status: RunStatus
+    phase: str | None = None
+    progress: RunProgress | None = None
+    error: ErrorInfo | None = None
+    result_sha256: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class ActiveEvaluation(BaseModel):
+    """An evaluation that has not ended, as the pulse needs it."""
+
+    eval_id: str
+    status: WorkflowStatus
+    last_heard_at: datetime
+    poll_interval: int
+
+
+class Record:
+    """Evaluations, runs and scores in a database."""
+
+    def __init__(self, database: Engine, sealer: Sealer) -> None:
+        self._database = database
+        self._writing = database.execution_options(record_writes=True)
+        self._sealer = sealer
+
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        with Session(self._database) as session:
+            yield session
+
+    @contextmanager
+    def _write(self) -> Iterator[Session]:
+        with Session(self._writing) as session, session.begin():
+            yield session
+
+    def ping(self) -> None:
+        """Raises SQLAlchemy's error when the database does not answer."""
+        with self._read() as session:
+            session.execute(select(1))
+
+    # ------------------------------------------------------------------ the request
+
+    def create(
+        self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes, job_names: dict[str, str]
+    ) -> bool:
+        """Records a request once. Answers whether it was new; never changes what is there."""
+        now = utc_now()
+        salt = randomness.token_hex(16)
+        row = {
+            "eval_id": evaluation.eval_id,
+            "definition": evaluation.model_dump(mode="json"),
+            "status": WorkflowStatus.PENDING,
+            "created_at": now,
+            "last_heard_at": now,
+            "poll_interval": evaluation.monitor.poll_interval,
+            "steps": {},
+            "request_salt": salt,
+            "request_digest": _digest(salt, request_body),
+            "sealed_secrets": self._sealer.seal(secrets),
+        }
+        with self._write() as session:
+            insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+            created = session.execute(
+                insert(EvaluationRow).values(row).on_conflict_do_nothing().returning(EvaluationRow.eval_id)
+            ).first()
+            if created is None:
+                return False
+            for position, run in enumerate(evaluation.runs):
+                session.add(
+                    RunRow(
+                        eval_id=evaluation.eval_id,
+                        run_id=run.run_id,
+                        position=position,
+                        dataset_id=run.dataset_id,
+                        job_name=job_names[run.run_id],
+                        status=RunStatus.PENDING,
+                        questions_done=0,
+                        questions_total=0,
+                    )
+                )
+        return True
+
+    def is_same_request(self, eval_id: str, request_body: bytes) -> bool:
+        """Whether ``eval_id`` is running and was asked for with exactly this body."""
+        with self._read() as session:
+            row = _evaluation(session, eval_id)
+            return row.request_salt is not None and row.request_digest == _digest(row.request_salt, request_body)
+
+    def definition(self, eval_id: str) -> Evaluation:
+        """The evaluation as it was asked for, without secrets."""
+        with self._read() as session:
+            return Evaluation.model_validate(_evaluation(session, eval_id).definition)
+
+    def open_secrets(self, eval_id: str) -> EvaluationSecrets:
+        """The secrets in clear: only for the activity that needs them, never stored or returned by it."""
+        with self._read() as session:
+            sealed = _evaluation(session, eval_id).sealed_secrets
+        if sealed is None:
+            raise SecretsUnreadable("the secrets of this evaluation were erased when it ended")
+        return self._sealer.open(sealed)
+
+    # ------------------------------------------------------------------ what happened
+
+    def heard(self, eval_id: str) -> None:
+        """An activity of this evaluation runs: it is alive."""
+        with self._write() as session:
+            session.execute(
+                update(EvaluationRow).where(EvaluationRow.eval_id == eval_id).values(last_heard_at=utc_now())
+            )
+
+    def begin(self, eval_id: str) -> None:
+        """The workflow has started."""
+        with self._write() as session:
+            row = _evaluation(session, eval_id)
+            row.started_at = row.started_at or utc_now()
+            row.last_heard_at = utc_now()
+            if row.status == WorkflowStatus.PENDING:
+                row.status = WorkflowStatus.RUNNING
+
+    def step(self, eval_id: str, step_id: str, status: WorkflowStatus, message: str) -> None:
+        """A step began or ended."""
+        with self._write() as session:
+            row = _evaluation(session, eval_id)
+            entry = {"status": status, "message": message, "at": utc_now().isoformat()}
+            row.steps = {**row.steps, step_id: entry}
+            row.last_heard_at = utc_now()
+
+    def save_engine_configs(self, eval_id: str, configs: dict[str, dict[str, Any]]) -> None:
+        """The engine's configuration of each run, by run id."""
+        with self._write() as session:
+            for row in _runs(session, eval_id):
+                row.engine_config = configs[row.run_id]
+
+    def engine_configs(self, eval_id: str) -> dict[str, dict[str, Any]]:
+        """What :meth:`save_engine_configs` saved."""
+        with self._read() as session:
+            return {row.run_id: row.engine_config or {} for row in _runs(session, eval_id)}
+
+    def update_runs(self, eval_id: str, updates: Iterable[RunUpdate], eta_minutes: int | None = None) -> None:
+        """What a sweep found out. A run that ended keeps its end."""
+        by_id = {item.run_id: item for item in updates}
+        with self._write() as session:
+            evaluation = _evaluation(session, eval_id)
+            evaluation.last_heard_at = utc_now()
+            if eta_minutes is not None:
+                evaluation.eta_minutes = eta_minutes
+            for row in _runs(session, eval_id):
+                if row.run_id in by_id and not RunStatus(row.status).ended:
+                    _apply(row, by_id[row.run_id])
+
+    def save_results(self, eval_id: str, results: Iterable[RunResult]) -> None:
+        """Scores, or why there are none, of each run."""
+        with self._write() as session:
+            rows = {row.run_id: row for row in _runs(session, eval_id)}
+            session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id))
+            for result in results:
+                _save_result(session, rows[result.run_id], result)
+
+    def result_digests(self, eval_id: str) -> dict[str, str | None]:
+        """SHA-256 of each run's result file as its pod told it, by run id."""
+        with self._read() as session:
+            return {row.run_id: row.result_sha256 for row in _runs(session, eval_id)}
+
+    # ------------------------------------------------------------------ the end
+
+    def request_cancel(self, eval_id: str, by: str) -> WorkflowStatus:
+        """Marks an evaluation as to be cancelled; answers the status it had. Idempotent."""
+        with self._write() as session:
+            row = _evaluation(session, eval_id)
+            status = WorkflowStatus(row.status)
+            if not status.ended and row.cancel_requested_at is None:
+                row.cancel_requested_at = utc_now()
+                row.cancelled_by = by
+            return status
+
+    def cancel_requested(self, eval_id: str) -> bool:
+        """Whether somebody asked to cancel."""
+        with self._read() as session:
+            return _evaluation(session, eval_id).cancel_requested_at is not None
+
+    def finish(self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None) -> bool:
+        """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
+        with self._write() as session:
+            row = _evaluation(session, eval_id)
+            row.sealed_secrets = row.request_digest = row.request_salt = None
+            if WorkflowStatus(row.status).ended:
+                return False
+            row.status = status
+            row.ended_at = row.last_heard_at = utc_now()
+            row.eta_minutes = 0
+            row.error = None if error is None else error.model_dump(mode="json")
+            for run in _runs(session, eval_id):
+                if not RunStatus(run.status).ended:
+                    run.status = RunStatus.FAILED
+                    run.ended_at = row.ended_at
+                    run.error = run.error or (error or ErrorInfo(reason=status, message="")).model_dump(mode="json")
+            return True
+
+    # ------------------------------------------------------------------ reading
+
+    def active(self) -> list[ActiveEvaluation]:
+        """Every evaluation that has not ended, oldest first."""
+        query = select(EvaluationRow).where(EvaluationRow.status.in_(_ACTIVE)).order_by(EvaluationRow.created_at)
+        with self._read() as session:
+            return [ActiveEvaluation.model_validate(row, from_attributes=True) for row in session.scalars(query)]
+
+    def view(self, eval_id: str) -> EvaluationView:
+        """Everything about an evaluation that may be shown."""
+        with self._read() as session:
+            row = _evaluation(session, eval_id)
+            scores: dict[str, list[Score]] = {}
+            for score in session.scalars(
+                select(ScoreRow).where(ScoreRow.eval_id == eval_id).order_by(ScoreRow.position)
+            ):
+                scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
+            return _view(row, [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, eval_id)])
+
+
+def _digest(salt: str, body: bytes) -> str:
+    return hashlib.sha256(salt.encode() + body).hexdigest()
+
+
+def _evaluation(session: Session, eval_id: str) -> EvaluationRow:
+    row = session.get(EvaluationRow, eval_id)
+    if row is None:
+        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+    return row
+
+
+def _runs(session: Session, eval_id: str) -> list[RunRow]:
+    return list(session.scalars(select(RunRow).where(RunRow.eval_id == eval_id).order_by(RunRow.position)))
+
+
+def _apply(row: RunRow, item: RunUpdate) -> None:
+    row.status = item.status
+    row.phase = item.phase or row.phase
+    row.result_sha256 = item.result_sha256 or row.result_sha256
+    row.started_at = item.started_at or row.started_at
+    row.ended_at = item.ended_at or row.ended_at
+    row.error = None if item.error is None else item.error.model_dump(mode="json")
+    if item.progress is not None:
+        row.phase = item.progress.phase
+        row.questions_done, row.questions_total = item.progress.done, item.progress.total
+
+
+def _save_result(session: Session, row: RunRow, result: RunResult) -> None:
+    row.status = RunStatus.SUCCEEDED if result.succeeded else RunStatus.FAILED
+    row.error = None if result.error is None else result.error.model_dump(mode="json")
+    row.started_at = result.start_time or row.started_at
+    row.ended_at = result.completion_time or row.ended_at or utc_now()
+    row.duration_seconds = result.duration_seconds
+    if result.questions:
+        row.questions_done, row.questions_total = result.questions["answered"], result.questions["asked"]
+    for position, score in enumerate(result.scores):
+        session.add(ScoreRow(eval_id=row.eval_id, run_id=row.run_id, position=position, **score.model_dump()))
+
+
+def _run_view(row: RunRow, scores: list[Score]) -> RunView:
+    return RunView(
+        run_id=row.run_id,
+        dataset_id=row.dataset_id,
+        job_name=row.job_name,
+        status=RunStatus(row.status),
+        progress=RunProgress(phase=row.phase or "preparing", done=row.questions_done, total=row.questions_total),
+        error=None if row.error is None else ErrorInfo.model_validate(row.error),
+        scores=scores,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        duration_seconds=row.duration_seconds,
+    )
+
+
+def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
+    definition = Evaluation.model_validate(row.definition)
+    pending = {"status": WorkflowStatus.PENDING}
+    return EvaluationView(
+        eval_id=row.eval_id,
+        experiment_id=definition.experiment_id,
+        status=WorkflowStatus(row.status),
+        model_name=definition.model.model_name,
+        engine=definition.engine,
+        source=definition.source,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        last_heard_at=row.last_heard_at,
+        eta_minutes=row.eta_minutes,
+        error=None if row.error is None else ErrorInfo.model_validate(row.error),
+        cancelled_by=row.cancelled_by,
+        steps=[
+            StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
+            for step in STEPS
+        ],
+        runs=runs,
+    )

@@ -1,0 +1,53 @@
+"""What can be read from the record about an evaluation; the answer of ``GET /evals/{eval_id}``."""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.models import ErrorInfo, RunProgress, RunStatus, Score
+
+
+class StepView(BaseModel):
+    """A step of the workflow and how far it is."""
+
+    id: str
+    title: str
+    status: WorkflowStatus
+    message: str = ""
+    at: datetime | None = None
+
+
+class RunView(BaseModel):
+    """A run: one data set, one Kubernetes Job."""
+
+    run_id: str
+    dataset_id: str
+    job_name: str
+    status: RunStatus
+    progress: RunProgress
+    error: ErrorInfo | None = None
+    scores: list[Score] = []
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+
+
+class EvaluationView(BaseModel):
+    """An evaluation, whole; without secrets."""
+
+    eval_id: str
+    experiment_id: str | None
+    status: WorkflowStatus
+    model_name: str
+    engine: str
+    source: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    last_heard_at: datetime
+    eta_minutes: int | None
+    error: ErrorInfo | None
+    cancelled_by: str | None
+    steps: list[StepView]
+    runs: list[RunView]
