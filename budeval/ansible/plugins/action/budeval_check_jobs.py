@@ -1,0 +1,19 @@
+"""One sweep: all Jobs of budeval in a namespace with their pods."""
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from budeval.ansible.answer import answer
+from budeval.ansible.cluster import sweep
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
+    """Runs in the playbook's own process: no module process, no file."""
+
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:  # noqa: ARG002 - Ansible's signature
+        """The answer of the cluster."""
+        args = self._task.args
+        return answer(args["kubeconfig"], lambda cluster: sweep(cluster, args["namespace"], args["selector"]))

@@ -1,0 +1,35 @@
+"""What the service's identity must be allowed to do in its namespace.
+
+The Role under ``manifests/`` grants exactly this, and ``verify_cluster_connection`` asks the cluster for exactly this.
+"""
+
+from typing import NamedTuple
+
+
+class Permission(NamedTuple):
+    """One verb on one resource, in the words of a Role."""
+
+    group: str
+    resource: str
+    verb: str
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {resource}/{self.subresource}" if self.subresource else f"{self.verb} {resource}"
+
+
+def _verbs(group: str, resource: str, *verbs: str) -> list[Permission]:
+    return [Permission(group, resource, verb) for verb in verbs]
+
+
+REQUIRED_PERMISSIONS: tuple[Permission, ...] = (
+    *_verbs("batch", "jobs", "get", "list", "create", "patch", "delete"),
+    *_verbs("", "secrets", "get", "create", "patch", "delete"),
+    *_verbs("", "configmaps", "get", "create", "patch", "delete"),
+    *_verbs("", "pods", "list"),
+    Permission("", "pods", "get", "log"),
+    *_verbs("", "persistentvolumeclaims", "get"),
+    *_verbs("", "namespaces", "get"),
+)
+"""``get`` on namespaces works by a Role too: a namespace counts as being inside itself."""
