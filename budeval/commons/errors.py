@@ -24,6 +24,8 @@
 HTTP status codes are not here: ``budeval.api.problem`` has one table for them.
 """
 
+from dataclasses import dataclass
+
 MAXIMUM_DETAIL_LENGTH = 2000
 """Characters of a detail that are kept; pod messages and playbook output can be of any size."""
 
@@ -86,10 +88,25 @@ class PermanentError(BudEvalError):
     title = "Permanent failure"
 
 
+@dataclass(frozen=True)
+class FieldProblem:
+    """What is wrong with one field of a request."""
+
+    field: str
+    """Path of the field, e.g. ``eval_datasets.0.dataset_id``."""
+    message: str
+    allowed: list[str] | None = None
+    """Values that would have been accepted, where they can be listed."""
+
+
 class InvalidEvaluation(PermanentError):
-    """The request cannot be run as it is."""
+    """The request cannot be run as it is; each problem names its field."""
 
     title = "Invalid evaluation"
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+        self.problems = problems
 
 
 class EvaluationNotFound(PermanentError):

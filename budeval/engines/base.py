@@ -11,6 +11,7 @@ class UnknownEngine(ValueError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"unknown engine {name[:80]!r}; known: {', '.join(known)}")
+        self.known = known
 
 
 class UnknownDataset(ValueError):

@@ -5,7 +5,6 @@ every replay, also by a later version of the service, and a tightened schema wou
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,30 +90,6 @@ class ErrorInfo(Value):
         """The error as one text for a person."""
         text = f"{self.reason}: {self.message}" if self.message else self.reason
         return f"{text} {self.resolution}" if self.resolution else text
-
-
-class RunStatus(StrEnum):
-    """Where a run stands."""
-
-    PENDING = "Pending"
-    RUNNING = "Running"
-    SUSPENDED = "Suspended"
-    MISSING = "Missing"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing comes after this status."""
-        return self in (RunStatus.SUCCEEDED, RunStatus.FAILED)
-
-
-class RunProgress(Value):
-    """Questions done of questions asked, as the engine tells."""
-
-    phase: str = "preparing"
-    done: int = 0
-    total: int = 0
 
 
 class Score(Value):

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -19,24 +19,13 @@ from budeval.commons.clock import utc_now
 from budeval.commons.errors import EvaluationNotFound, SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
 from budeval.commons.wire import STEPS, WorkflowStatus
-from budeval.evals.models import ErrorInfo, Evaluation, RunProgress, RunResult, RunStatus, Score
+from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
+from budeval.evals.monitoring import RunUpdate
+from budeval.jobs.models import JobState, Progress
 from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
 from budeval.record.views import EvaluationView, RunView, StepView
 
 _ACTIVE = (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
-
-
-class RunUpdate(BaseModel):
-    """What a sweep found out about a run."""
-
-    run_id: str
-    status: RunStatus
-    phase: str | None = None
-    progress: RunProgress | None = None
-    error: ErrorInfo | None = None
-    result_sha256: str | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
 
 
 class ActiveEvaluation(BaseModel):
@@ -106,7 +95,7 @@ class Record:
                         position=position,
                         dataset_id=run.dataset_id,
                         job_name=job_names[run.run_id],
-                        status=RunStatus.PENDING,
+                        status=JobState.PENDING,
                         questions_done=0,
                         questions_total=0,
                     )
@@ -178,7 +167,7 @@ class Record:
             if eta_minutes is not None:
                 evaluation.eta_minutes = eta_minutes
             for row in _runs(session, eval_id):
-                if row.run_id in by_id and not RunStatus(row.status).ended:
+                if row.run_id in by_id and not JobState(row.status).finished:
                     _apply(row, by_id[row.run_id])
 
     def save_results(self, eval_id: str, results: Iterable[RunResult]) -> None:
@@ -211,6 +200,11 @@ class Record:
         with self._read() as session:
             return _evaluation(session, eval_id).cancel_requested_at is not None
 
+    def fail_unfinished_runs(self, eval_id: str, error: ErrorInfo) -> None:
+        """Runs that have not ended did not because of ``error``; a reason that is known already stays."""
+        with self._write() as session:
+            _fail_unfinished(_runs(session, eval_id), error)
+
     def finish(self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None) -> bool:
         """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
         with self._write() as session:
@@ -222,11 +216,7 @@ class Record:
             row.ended_at = row.last_heard_at = utc_now()
             row.eta_minutes = 0
             row.error = None if error is None else error.model_dump(mode="json")
-            for run in _runs(session, eval_id):
-                if not RunStatus(run.status).ended:
-                    run.status = RunStatus.FAILED
-                    run.ended_at = row.ended_at
-                    run.error = run.error or (error or ErrorInfo(reason=status, message="")).model_dump(mode="json")
+            _fail_unfinished(_runs(session, eval_id), error or ErrorInfo(reason="NotFinished", message=""))
             return True
 
     # ------------------------------------------------------------------ reading
@@ -236,6 +226,12 @@ class Record:
         query = select(EvaluationRow).where(EvaluationRow.status.in_(_ACTIVE)).order_by(EvaluationRow.created_at)
         with self._read() as session:
             return [ActiveEvaluation.model_validate(row, from_attributes=True) for row in session.scalars(query)]
+
+    def count_by_status(self) -> dict[WorkflowStatus, int]:
+        """How many evaluations have each status."""
+        query = select(EvaluationRow.status, func.count()).group_by(EvaluationRow.status)
+        with self._read() as session:
+            return {WorkflowStatus(status): count for status, count in session.execute(query)}
 
     def view(self, eval_id: str) -> EvaluationView:
         """Everything about an evaluation that may be shown."""
@@ -264,6 +260,14 @@ def _runs(session: Session, eval_id: str) -> list[RunRow]:
     return list(session.scalars(select(RunRow).where(RunRow.eval_id == eval_id).order_by(RunRow.position)))
 
 
+def _fail_unfinished(rows: Iterable[RunRow], error: ErrorInfo) -> None:
+    for row in rows:
+        if not JobState(row.status).finished:
+            row.status = JobState.FAILED
+            row.ended_at = utc_now()
+            row.error = error.model_dump(mode="json")
+
+
 def _apply(row: RunRow, item: RunUpdate) -> None:
     row.status = item.status
     row.phase = item.phase or row.phase
@@ -277,7 +281,7 @@ def _apply(row: RunRow, item: RunUpdate) -> None:
 
 
 def _save_result(session: Session, row: RunRow, result: RunResult) -> None:
-    row.status = RunStatus.SUCCEEDED if result.succeeded else RunStatus.FAILED
+    row.status = JobState.SUCCEEDED if result.succeeded else JobState.FAILED
     row.error = None if result.error is None else result.error.model_dump(mode="json")
     row.started_at = result.start_time or row.started_at
     row.ended_at = result.completion_time or row.ended_at or utc_now()
@@ -293,8 +297,10 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
         run_id=row.run_id,
         dataset_id=row.dataset_id,
         job_name=row.job_name,
-        status=RunStatus(row.status),
-        progress=RunProgress(phase=row.phase or "preparing", done=row.questions_done, total=row.questions_total),
+        status=JobState(row.status),
+        progress=Progress.model_validate(
+            {"phase": row.phase or "preparing", "done": row.questions_done, "total": row.questions_total}
+        ),
         error=None if row.error is None else ErrorInfo.model_validate(row.error),
         scores=scores,
         started_at=row.started_at,

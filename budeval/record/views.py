@@ -5,7 +5,8 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.models import ErrorInfo, RunProgress, RunStatus, Score
+from budeval.evals.models import ErrorInfo, Score
+from budeval.jobs.models import JobState, Progress
 
 
 class StepView(BaseModel):
@@ -24,8 +25,8 @@ class RunView(BaseModel):
     run_id: str
     dataset_id: str
     job_name: str
-    status: RunStatus
-    progress: RunProgress
+    status: JobState
+    progress: Progress
     error: ErrorInfo | None = None
     scores: list[Score] = []
     started_at: datetime | None = None

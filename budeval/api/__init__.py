@@ -1,0 +1,1 @@
+"""The HTTP border: routes, schemas, problem+json, health and metrics."""

@@ -1,0 +1,141 @@
+"""From a request body to an evaluation: the checks that need to know engines and settings.
+
+All problems are collected and told at once, and nothing is created before there are none.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from budeval.ansible.kubeconfig import InvalidKubeconfig, parse_kubeconfig
+from budeval.api.schemas import EvalConfig, StartEvaluationRequest
+from budeval.commons.errors import FieldProblem, InvalidEvaluation
+from budeval.commons.sealing import EvaluationSecrets
+from budeval.commons.settings import MonitorSettings
+from budeval.engines import Engine, get_engine
+from budeval.engines.base import InvalidParameters, UnknownDataset, UnknownEngine
+from budeval.evals.models import Evaluation, ModelInfo, NotificationMetadata, Run
+
+MAXIMUM_QUESTIONS = 10_000_000
+CONFIG_NAMES = (*MonitorSettings.model_fields, "max_questions")
+"""Names that ``eval_configs`` may have."""
+
+
+class Intake:
+    """A checked request: what to run, what to keep secret, and its canonical body to recognise a repetition."""
+
+    def __init__(self, request: StartEvaluationRequest, defaults: MonitorSettings) -> None:
+        """Raises :class:`InvalidEvaluation` with every problem."""
+        self._problems: list[FieldProblem] = []
+        engine = self._engine(request)
+        kubeconfig = self._kubeconfig(request)
+        self.secrets = EvaluationSecrets.model_validate(
+            {"api_key": request.eval_model_info.api_key.get_secret_value(), "kubeconfig": kubeconfig}
+        )
+        overrides = self._configs(request.eval_configs, defaults)
+        parameters = self._parameters(engine, request) if engine else {}
+        if self._problems:
+            raise InvalidEvaluation(self._problems)
+        self.evaluation = _evaluation(request, parameters, overrides, defaults)
+        self.body = canonical_body(request)
+
+    def _engine(self, request: StartEvaluationRequest) -> Engine | None:
+        try:
+            engine = get_engine(request.engine)
+        except UnknownEngine as error:
+            self._problem("engine", error, error.known)
+            return None
+        for position, run in enumerate(request.eval_datasets):
+            field = f"eval_datasets.{position}.dataset_id"
+            try:
+                engine.check_dataset(run.dataset_id)
+            except UnknownDataset as error:
+                self._problem(field, error, error.known)
+            except ValueError as error:
+                self._problem(field, error)
+        return engine
+
+    def _parameters(self, engine: Engine, request: StartEvaluationRequest) -> dict[str, Any]:
+        try:
+            return engine.parse_parameters(dict(request.eval_model_info.extra_args))
+        except InvalidParameters as error:
+            for name, message in error.problems:
+                self._problems.append(FieldProblem(f"eval_model_info.extra_args.{name}", message))
+            return {}
+
+    def _kubeconfig(self, request: StartEvaluationRequest) -> str | None:
+        text = request.kubeconfig.get_secret_value() if request.kubeconfig else ""
+        if not text.strip():
+            return None
+        try:
+            parse_kubeconfig(text)
+        except InvalidKubeconfig as error:
+            self._problem("kubeconfig", error)
+        return text
+
+    def _configs(self, configs: list[EvalConfig], defaults: MonitorSettings) -> dict[str, int]:
+        values: dict[str, int] = {}
+        for position, config in enumerate(configs):
+            field, name = f"eval_configs.{position}", config.config_name
+            if name not in CONFIG_NAMES:
+                message = f"unknown name {name[:80]!r}; known: {', '.join(CONFIG_NAMES)}"
+                self._problems.append(FieldProblem(f"{field}.config_name", message, list(CONFIG_NAMES)))
+            elif name in values:
+                self._problems.append(FieldProblem(f"{field}.config_name", f"{name} is given twice"))
+            else:
+                self._collect(values, name, f"{field}.config_value", _config_check(name, config, defaults))
+        return values
+
+    def _collect(self, values: dict[str, int], name: str, field: str, check: Callable[[], int]) -> None:
+        try:
+            values[name] = check()
+        except ValidationError as error:
+            self._problems.append(FieldProblem(field, f"{name}: {error.errors(include_url=False)[0]['msg']}"))
+
+    def _problem(self, field: str, error: Exception, allowed: list[str] | None = None) -> None:
+        self._problems.append(FieldProblem(field, str(error), allowed))
+
+
+def canonical_body(request: StartEvaluationRequest) -> bytes:
+    """The request without its envelope, secrets in clear: only ever hashed with a salt."""
+    plain = request.model_dump(mode="json")
+    plain["eval_model_info"]["api_key"] = request.eval_model_info.api_key.get_secret_value()
+    plain["kubeconfig"] = request.kubeconfig.get_secret_value() if request.kubeconfig else None
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _config_check(name: str, config: EvalConfig, defaults: MonitorSettings) -> Callable[[], int]:
+    if name == "max_questions":
+        return lambda: _QUESTIONS.validate_python(config.config_value)
+    return lambda: int(
+        getattr(MonitorSettings.model_validate({**defaults.model_dump(), name: config.config_value}), name)
+    )
+
+
+_QUESTIONS: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=MAXIMUM_QUESTIONS)])
+
+
+def _evaluation(
+    request: StartEvaluationRequest,
+    parameters: dict[str, Any],
+    overrides: dict[str, int],
+    defaults: MonitorSettings,
+) -> Evaluation:
+    max_questions = overrides.pop("max_questions", None)
+    metadata = request.notification_metadata.model_dump(exclude_none=True) if request.notification_metadata else {}
+    return Evaluation(
+        eval_id=str(request.eval_id),
+        experiment_id=str(request.experiment_id) if request.experiment_id else None,
+        model=ModelInfo(model_name=request.eval_model_info.model_name, endpoint=request.eval_model_info.endpoint),
+        runs=[Run(run_id=run.run_id, dataset_id=run.dataset_id) for run in request.eval_datasets],
+        engine=request.engine,
+        parameters=parameters,
+        max_questions=max_questions,
+        monitor=MonitorSettings.model_validate({**defaults.model_dump(), **overrides}),
+        source=request.source,
+        source_topics=list(dict.fromkeys(request.source_topic)),
+        notification=NotificationMetadata.model_validate(metadata),
+        has_api_key=bool(request.eval_model_info.api_key.get_secret_value()),
+    )

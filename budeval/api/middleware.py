@@ -1,0 +1,117 @@
+"""What every request passes: the body limit, the sidecar's token, and the metrics."""
+
+import hmac
+import time
+from http import HTTPStatus
+
+from prometheus_client import Histogram
+from pydantic import SecretStr
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from budeval.api.problem import problem_response
+
+TOKEN_HEADER = b"dapr-api-token"
+
+
+class BodyLimit:
+    """Refuses a body that is too large, announced or not, before it is read into memory."""
+
+    def __init__(self, app: ASGIApp, maximum_bytes: int) -> None:
+        self._app = app
+        self._maximum = maximum_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self._maximum:
+            return await self._refuse(scope, receive, send)
+        body = await self._read(receive)
+        if body is None:
+            return await self._refuse(scope, receive, send)
+        return await self._app(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                break
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._maximum:
+                return None
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = f"The body is larger than {self._maximum} bytes."
+        response = problem_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Body too large", detail, None, scope["path"])
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+class SidecarToken:
+    """Calls that come from the sidecar carry ``APP_API_TOKEN``: the SDK does not check it, so this does.
+
+    Paths for the sidecar alone need the token; elsewhere a wrong one is refused, and none is fine.
+    """
+
+    def __init__(self, app: ASGIApp, token: SecretStr | None, sidecar_paths: tuple[str, ...]) -> None:
+        self._app = app
+        self._token = None if token is None else token.get_secret_value().encode()
+        self._sidecar_paths = sidecar_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and self._token is not None and not self._allowed(scope):
+            detail = "The call carries a wrong or no dapr-api-token; daprd and the service need the same APP_API_TOKEN."
+            response = problem_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", detail, None, scope["path"])
+            return await response(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        given = dict(scope["headers"]).get(TOKEN_HEADER)
+        if given is None:
+            return not scope["path"].startswith(self._sidecar_paths)
+        return hmac.compare_digest(given, self._token or b"")
+
+
+class RequestMetrics:
+    """Counts and times requests by route, not by path: paths have ids in them."""
+
+    def __init__(self, app: ASGIApp, histogram: Histogram) -> None:
+        self._app = app
+        self._histogram = histogram
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        began, status = time.perf_counter(), 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            return await self._app(scope, receive, note)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._histogram.labels(scope["method"], route, str(status)).observe(time.perf_counter() - began)

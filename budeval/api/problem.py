@@ -1,0 +1,90 @@
+"""Errors as RFC 9457 ``application/problem+json``, with the one table of status codes."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from budeval.api.schemas import FieldProblemBody, Problem
+from budeval.commons.errors import (
+    BudEvalError,
+    EvaluationConflict,
+    EvaluationNotFound,
+    FieldProblem,
+    InvalidEvaluation,
+    TemporaryError,
+)
+from budeval.commons.redaction import printable
+
+logger = logging.getLogger("::EVAL:: API")
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
+    (InvalidEvaluation, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (EvaluationNotFound, HTTPStatus.NOT_FOUND),
+    (EvaluationConflict, HTTPStatus.CONFLICT),
+    (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (BudEvalError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+"""The first that fits counts."""
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Every error of the application is answered as a problem."""
+    app.add_exception_handler(BudEvalError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def problem_response(
+    status: int, title: str, detail: str, problems: list[FieldProblem] | None = None, instance: str | None = None
+) -> JSONResponse:
+    """A problem as a response."""
+    errors = None if problems is None else [FieldProblemBody(**vars(problem)) for problem in problems]
+    problem = Problem(title=title, status=status, detail=printable(detail, 2000), instance=instance, errors=errors)
+    return JSONResponse(problem.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE)
+
+
+def field_problems(errors: Any) -> list[FieldProblem]:
+    """pydantic's errors, each with the path of its field; never with the value, which may be a secret."""
+    return [
+        FieldProblem(
+            field=".".join(str(part) for part in error["loc"] if part != "body") or "body",
+            message=str(error["msg"]).removeprefix("Value error, "),
+        )
+        for error in errors
+    ]
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BudEvalError)  # noqa: S101 - registered for this class
+    status = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
+    problems = error.problems if isinstance(error, InvalidEvaluation) else None
+    return problem_response(status, error.title, error.detail, problems, request.url.path)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    problems = field_problems(error.errors())
+    detail = "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+    return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid request", detail, problems, request.url.path)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    title = HTTPStatus(error.status_code).phrase
+    response = problem_response(error.status_code, title, str(error.detail), None, request.url.path)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("unexpected error in %s", request.url.path, exc_info=error)
+    detail = "The service failed to answer; its log says why. Nothing was started unless the evaluation can be shown."
+    return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", detail, None, request.url.path)

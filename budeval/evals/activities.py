@@ -1,0 +1,368 @@
+"""The activities: everything with an effect. Each may run twice, also at the same time, and changes nothing then.
+
+They are methods of one object that is given its clients, so that tests swap clients instead of patching. Secrets are
+opened here, in the activity that needs them, and appear in no input, output or error.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from budeval.commons.clock import utc_now
+from budeval.commons.errors import BudEvalError, EvaluationCancelled
+from budeval.commons.redaction import redactor
+from budeval.commons.sealing import EvaluationSecrets
+from budeval.commons.settings import Settings
+from budeval.commons.storage_config import StorageConfig
+from budeval.commons.wire import Event, WorkflowStatus
+from budeval.engines import get_engine
+from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.models import Announcement, ErrorInfo, Evaluation, RunResult
+from budeval.evals.monitoring import (
+    FIRST_ETA_MINUTES,
+    MonitorState,
+    Verdict,
+    judge,
+    judge_failed_sweep,
+)
+from budeval.evals.notifications import (
+    Notifier,
+    eta_announcement,
+    final_announcements,
+    progress_announcement,
+    status_announcement,
+)
+from budeval.evals.responses import ErrorResponse, SuccessResponse
+from budeval.evals.results_processor import ResultsProcessor
+from budeval.jobs.manifest import build_evaluation
+from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobState, JobStatus
+from budeval.jobs.names import job_name
+from budeval.jobs.overlay import PodTemplateOverlay
+from budeval.record import Record
+
+Response = dict[str, Any]
+
+
+class StepRequest(BaseModel):
+    """Which evaluation an activity is about."""
+
+    eval_id: str
+
+
+class StepNews(StepRequest):
+    """How far a step is."""
+
+    event: Event
+    status: WorkflowStatus
+    title: str
+    message: str = ""
+
+
+class CheckRequest(BaseModel):
+    """Input of ``check_job_status``: names of Jobs, as in the guide."""
+
+    job_ids: list[str]
+    eval_id: str | None = None
+    """Whose cluster to ask; none: the service's own."""
+
+
+class ExtractRequest(StepRequest):
+    """Input of ``extract_job_results``: run ids that completed."""
+
+    job_ids: list[str]
+
+
+class CleanUpRequest(StepRequest):
+    """Which Jobs to remove: those of ``run_ids``; none: all of the evaluation."""
+
+    run_ids: list[str] | None = None
+
+
+class FinishRequest(StepRequest):
+    """How an evaluation ends."""
+
+    status: WorkflowStatus | None = None
+    """None: as its results say."""
+    error: ErrorInfo | None = None
+    """Why it ended before its runs did."""
+
+
+class Activities:
+    """Every activity of the workflows ``evaluate_model`` and ``monitor_jobs``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        record: Record,
+        notifier: Notifier,
+        orchestrator: AnsibleOrchestrator,
+        results: ResultsProcessor,
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._notifier = notifier
+        self._orchestrator = orchestrator
+        self._results = results
+        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+
+    def all(self) -> list[Callable[..., Any]]:
+        """The methods to be registered, each under its own name."""
+        return [
+            self.begin_evaluation,
+            self.announce_step,
+            self.verify_cluster_connection,
+            self.create_engine_config,
+            self.deploy_eval_job_v2,
+            self.check_job_status,
+            self.monitor_jobs_loop,
+            self.extract_job_results,
+            self.delete_eval_jobs,
+            self.finish_evaluation,
+        ]
+
+    # ------------------------------------------------------------------ telling
+
+    def begin_evaluation(self, _ctx: Any, request: StepRequest) -> None:
+        """The workflow has started: the record and the subscribers learn of it."""
+        evaluation = self._record.definition(request.eval_id)
+        self._record.begin(request.eval_id)
+        started = status_announcement(
+            WorkflowStatus.STARTED,
+            "Evaluation started",
+            f"{len(evaluation.runs)} runs of {evaluation.model.model_name}",
+        )
+        self._notifier.announce(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
+
+    def announce_step(self, _ctx: Any, news: StepNews) -> None:
+        """A step began or ended."""
+        self._record.step(news.eval_id, news.event, news.status, news.message)
+        announcement = Announcement(event=news.event, status=news.status, title=news.title, message=news.message)
+        self._notifier.announce(self._record.definition(news.eval_id), [announcement])
+
+    # ------------------------------------------------------------------ steps
+
+    def verify_cluster_connection(self, _ctx: Any, request: StepRequest) -> Response:
+        """Raises when the cluster cannot run this evaluation, in words a user can act on."""
+        with self._secrets(request.eval_id) as secrets:
+            report = self._orchestrator.verify_cluster_connection(
+                secrets.kubeconfig_text, cancelled=self._cancelled(request.eval_id)
+            )
+        message = f"Kubernetes {report.server_version}, namespace {report.namespace}"
+        return _success("; ".join([message, *report.warnings]), report.model_dump(mode="json"))
+
+    def create_engine_config(self, _ctx: Any, request: StepRequest) -> Response:
+        """Writes the engine's configuration of every run into the record."""
+        evaluation = self._record.definition(request.eval_id)
+        engine = get_engine(evaluation.engine)
+        configs = {run.run_id: engine.run_config(evaluation, run) for run in evaluation.runs}
+        self._record.save_engine_configs(request.eval_id, configs)
+        return _success(f"{len(configs)} configurations of {evaluation.engine}", {"run_ids": list(configs)})
+
+    def deploy_eval_job_v2(self, _ctx: Any, request: StepRequest) -> Response:
+        """Creates one Job for each run, or none."""
+        eval_id = request.eval_id
+        evaluation = self._record.definition(eval_id)
+        cancelled = self._cancelled(eval_id)
+        if cancelled():
+            raise EvaluationCancelled("cancelled before its Jobs were made")
+        with self._secrets(eval_id) as secrets:
+            objects = self._objects(evaluation, secrets.api_key)
+            jobs = self._orchestrator.deploy_eval_jobs(objects, secrets.kubeconfig_text, cancelled=cancelled)
+            if cancelled():
+                self._orchestrator.delete_eval_jobs(eval_id, secrets.kubeconfig_text)
+                raise EvaluationCancelled("cancelled while its Jobs were made; they were removed again")
+        return _success(f"{len(jobs)} Jobs deployed", {"jobs": [job.model_dump(mode="json") for job in jobs]})
+
+    def check_job_status(self, _ctx: Any, request: CheckRequest) -> Response:
+        """Status of Jobs in the guide's shape."""
+        kubeconfig = None
+        if request.eval_id is not None:
+            kubeconfig = self._record.open_secrets(request.eval_id).kubeconfig_text
+        statuses = self._orchestrator.check_jobs_status(request.job_ids, kubeconfig)
+        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
+        return _success("Job status retrieved", {"jobs": jobs})
+
+    def monitor_jobs_loop(self, _ctx: Any, state: MonitorState) -> Response:
+        """One check of Dapr's monitor pattern: 200 all ended, 202 go on, 408 the time is up, 499 cancelled."""
+        log = logging.getLogger("::EVAL:: MonitorJobsLoop")
+        log.info("Monitor check #%d: tracking %d jobs", state.check_count, len(state.remaining))
+        if self._record.cancel_requested(state.eval_id):
+            return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", Verdict(state=state))
+        verdict = self._sweep(state)
+        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes)
+        for run_id in verdict.newly_completed:
+            log.info("Job %s completed successfully", run_id)
+        for update in verdict.updates:
+            if update.run_id in verdict.newly_failed and update.error is not None:
+                log.error("Job %s failed: %s", update.run_id, redactor.redact(update.error.sentence()))
+        self._tell_progress(verdict)
+        return self._answer(log, verdict)
+
+    def extract_job_results(self, _ctx: Any, request: ExtractRequest) -> Response:
+        """Reads the results of completed runs and writes scores, or why there are none, into the record."""
+        log = logging.getLogger("::EVAL:: ExtractJobResults")
+        log.info("Extracting results from %d completed jobs", len(request.job_ids))
+        evaluation = self._record.definition(request.eval_id)
+        with self._secrets(request.eval_id) as secrets:
+            results = self._results.extract_all(
+                evaluation,
+                request.job_ids,
+                self._record.result_digests(request.eval_id),
+                secrets.kubeconfig_text,
+            )
+        self._record.save_results(request.eval_id, results)
+        for result in results:
+            if result.error is not None:
+                log.error("Run %s has no result: %s", result.run_id, result.error.message)
+        return _success("Results extracted", {"results": {item.run_id: _extracted(item) for item in results}})
+
+    # ------------------------------------------------------------------ the end
+
+    def delete_eval_jobs(self, _ctx: Any, request: CleanUpRequest) -> Response:
+        """Removes Jobs of an evaluation from the cluster."""
+        names = None if request.run_ids is None else [job_name(request.eval_id, run) for run in request.run_ids]
+        with self._secrets(request.eval_id) as secrets:
+            deleted = self._orchestrator.delete_eval_jobs(request.eval_id, secrets.kubeconfig_text, job_names=names)
+        return _success(f"{len(deleted.jobs)} Jobs removed", deleted.model_dump(mode="json"))
+
+    def finish_evaluation(self, _ctx: Any, request: FinishRequest) -> Response:
+        """Ends the evaluation in the record, erases its secrets and says the last words."""
+        evaluation = self._record.definition(request.eval_id)
+        status, error = request.status, request.error
+        if error is not None:
+            self._record.fail_unfinished_runs(request.eval_id, error)
+        if status is None:
+            status, error = _verdict_of_results(self._record.view(request.eval_id).runs)
+        self._record.finish(request.eval_id, status, error)
+        view = self._record.view(request.eval_id)
+        self._notifier.announce(evaluation, final_announcements(view))
+        return _success(f"Evaluation {view.status}", {"status": view.status})
+
+    # ------------------------------------------------------------------ parts
+
+    @contextmanager
+    def _secrets(self, eval_id: str) -> Iterator[EvaluationSecrets]:
+        self._record.heard(eval_id)
+        secrets = self._record.open_secrets(eval_id)
+        with redactor.hiding(secrets.api_key.get_secret_value()):
+            yield secrets
+
+    def _cancelled(self, eval_id: str) -> Callable[[], bool]:
+        return lambda: self._record.cancel_requested(eval_id)
+
+    def _objects(self, evaluation: Evaluation, api_key: SecretStr) -> EvaluationObjects:
+        settings = self._settings
+        configs = self._record.engine_configs(evaluation.eval_id)
+        runs = [
+            JobSpecInput(
+                eval_id=evaluation.eval_id,
+                run_id=run.run_id,
+                engine_config=configs[run.run_id],
+                image=settings.engine_image,
+                image_pull_policy=settings.image_pull_policy,
+                namespace=StorageConfig.get_current_namespace(),
+                volume_claim=settings.pvc_name,
+                has_api_key=evaluation.has_api_key,
+                overlay=self._overlay,
+                active_deadline_seconds=evaluation.monitor.max_checks * evaluation.monitor.poll_interval,
+                ttl_seconds=settings.job_ttl,
+                backoff_limit=settings.job_backoff_limit,
+            )
+            for run in evaluation.runs
+        ]
+        return build_evaluation(runs, api_key if evaluation.has_api_key else None)
+
+    def _sweep(self, state: MonitorState) -> Verdict:
+        names = {run_id: job_name(state.eval_id, run_id) for run_id in state.remaining}
+        try:
+            with self._secrets(state.eval_id) as secrets:
+                found = self._orchestrator.check_jobs_status(list(names.values()), secrets.kubeconfig_text)
+        except BudEvalError as error:
+            logging.getLogger("::EVAL:: MonitorJobsLoop").warning("sweep failed: %s", error)
+            return judge_failed_sweep(state, redactor.redact(str(error)), utc_now())
+        statuses: dict[str, JobStatus] = {run_id: found[name] for run_id, name in names.items() if name in found}
+        return judge(state, statuses, utc_now())
+
+    def _tell_progress(self, verdict: Verdict) -> None:
+        announcements = []
+        state = verdict.state
+        if verdict.progress_message is not None:
+            runs = self._record.view(state.eval_id).runs
+            announcements.append(progress_announcement(verdict.progress_message, state.check_count, runs))
+            if state.eta_minutes < FIRST_ETA_MINUTES:
+                announcements.append(eta_announcement(state.eta_minutes))
+        if announcements:
+            self._notifier.announce(self._record.definition(state.eval_id), announcements)
+
+    def _answer(self, log: logging.Logger, verdict: Verdict) -> Response:
+        if verdict.finished:
+            log.info("All jobs completed")
+            return _monitored(HTTPStatus.OK, "All jobs finished", verdict)
+        if verdict.timed_out:
+            message = f"Monitoring timeout: exceeded {verdict.state.max_checks} checks"
+            log.warning("%s", message)
+            return _monitored(HTTPStatus.REQUEST_TIMEOUT, message, verdict)
+        message = f"Monitoring in progress: {len(verdict.state.remaining)} jobs remaining"
+        log.info("%s", message)
+        return _monitored(HTTPStatus.ACCEPTED, message, verdict)
+
+
+CLIENT_CLOSED_REQUEST = 499
+"""Not in :class:`http.HTTPStatus`; widely used for a request that its client gave up."""
+
+
+def _success(message: str, param: dict[str, Any]) -> Response:
+    return SuccessResponse(message=message, param=param).model_dump(mode="json")
+
+
+def _monitored(code: int, message: str, verdict: Verdict) -> Response:
+    state = verdict.state
+    param = {
+        "completed_jobs": state.completed_jobs,
+        "failed_jobs": state.failed_jobs,
+        "remaining_jobs": state.remaining,
+        "continue_monitoring": code == HTTPStatus.ACCEPTED,
+        "monitoring_complete": code == HTTPStatus.OK,
+        "updated_state": state.model_dump(mode="json"),
+        "custom_status": json.dumps(_custom_status(verdict)),
+    }
+    kind = SuccessResponse if code in (HTTPStatus.OK, HTTPStatus.ACCEPTED) else ErrorResponse
+    return kind(code=code, message=message, param=param).model_dump(mode="json")
+
+
+def _custom_status(verdict: Verdict) -> dict[str, Any]:
+    known = [update.progress for update in verdict.updates if update.progress is not None]
+    return {
+        "check": verdict.state.check_count,
+        "completed": len(verdict.state.completed_jobs),
+        "failed": len(verdict.state.failed_jobs),
+        "running": len(verdict.state.remaining),
+        "questions_done": sum(progress.done for progress in known),
+        "questions_total": sum(progress.total for progress in known),
+        "eta_minutes": verdict.state.eta_minutes,
+    }
+
+
+def _extracted(result: RunResult) -> dict[str, Any]:
+    if result.error is not None:
+        return {"error": result.error.model_dump(mode="json")}
+    headline = result.scores[-1]
+    return {
+        "dataset": headline.dataset,
+        "metric": headline.metric,
+        "score": headline.score,
+        "scores": [score.model_dump() for score in result.scores],
+    }
+
+
+def _verdict_of_results(runs: Any) -> tuple[WorkflowStatus, ErrorInfo | None]:
+    """Completed when at least one run has scores; else failed, for the reason of the first run."""
+    if any(run.status is JobState.SUCCEEDED and run.scores for run in runs):
+        return WorkflowStatus.COMPLETED, None
+    first = next((run.error for run in runs if run.error is not None), None)
+    return WorkflowStatus.FAILED, first or ErrorInfo(reason="ResultsIncomplete", message="No run has a score.")

@@ -1,0 +1,246 @@
+"""Notifications: from what happened to what a subscriber reads, each told once.
+
+The shape is the wire contract's: in the format ``budapp`` the JSON *is* the envelope, since its first consumer refuses
+any key it does not know; plain CloudEvents carry the same content under ``data``.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from budeval.commons.errors import TemporaryError
+from budeval.commons.redaction import printable
+from budeval.commons.wire import WORKFLOW_NAME, Event, WorkflowStatus
+from budeval.evals.models import Announcement, ErrorInfo, Evaluation
+from budeval.record.outbox import ClaimedMessage, Outbox, OutgoingMessage
+from budeval.record.views import EvaluationView, RunView
+
+logger = logging.getLogger("::EVAL:: Notifications")
+
+EVENT_NAMESPACE = uuid.UUID("5b3f5f0e-6f0c-5d0a-9d53-8b3f5c1f3c55")
+"""Namespace of event ids: an id follows from (eval_id, event, status, sequence)."""
+MAXIMUM_MESSAGE_LENGTH = 1000
+AT_MOST_ONCE = frozenset({Event.RESULTS})
+"""Events that a known consumer would count twice: when it is uncertain whether one went out, it is not sent again."""
+
+
+class Publisher(Protocol):
+    """Hands one message to the broker."""
+
+    def publish(self, topic: str, body: dict[str, Any], event_id: str) -> None:
+        """Raises :class:`TemporaryError` when the broker did not take it."""
+
+
+def event_id(eval_id: str, announcement: Announcement) -> str:
+    """The deterministic id of an announcement: a repetition has the same one."""
+    name = "/".join((eval_id, announcement.event, announcement.status, announcement.sequence))
+    return str(uuid.uuid5(EVENT_NAMESPACE, name))
+
+
+def notification_body(evaluation: Evaluation, announcement: Announcement, topic: str) -> dict[str, Any]:
+    """One announcement as one subscriber reads it."""
+    asked = evaluation.notification
+    result = {
+        "evaluation_id": evaluation.eval_id,
+        "event_id": event_id(evaluation.eval_id, announcement),
+        **(announcement.result or {}),
+    }
+    content = {
+        "title": announcement.title,
+        "message": printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
+        "status": announcement.status,
+        "result": result,
+        "primary_action": None,
+        "secondary_action": None,
+    }
+    return {
+        "notification_type": asked.notification_type,
+        "name": asked.name or WORKFLOW_NAME,
+        "subscriber_ids": asked.subscriber_ids,
+        "actor": asked.actor,
+        "topic_keys": asked.topic_keys,
+        "payload": {
+            "category": asked.category,
+            "type": WORKFLOW_NAME,
+            "event": announcement.event,
+            "workflow_id": asked.workflow_id or evaluation.eval_id,
+            "source": "budeval",
+            "content": content,
+        },
+        "source_topic": topic,
+        "type": WORKFLOW_NAME,
+    }
+
+
+class Notifier:
+    """Writes announcements into the outbox and publishes from it, in order.
+
+    A broker that is away stops no evaluation: what could not be published waits in the outbox, and
+    :meth:`flush_all` sends it later.
+    """
+
+    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._flushing = threading.Lock()
+
+    def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
+        """Tells every topic of the evaluation, once, however often it is called."""
+        messages = [
+            OutgoingMessage(
+                event_id=event_id(evaluation.eval_id, announcement),
+                event=announcement.event,
+                status=announcement.status,
+                topic=topic,
+                message=printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
+                body=notification_body(evaluation, announcement, topic),
+            )
+            for announcement in announcements
+            for topic in evaluation.source_topics
+        ]
+        self._outbox.add(evaluation.eval_id, messages)
+        self.flush(evaluation.eval_id)
+
+    def flush(self, eval_id: str) -> None:
+        """Publishes what waits, in order, until nothing waits, the broker refuses, or another thread is at it."""
+        while (message := self._outbox.claim_next(eval_id)) is not None:
+            if not self._publish(eval_id, message):
+                return
+
+    def flush_all(self) -> None:
+        """Publishes what waits of every evaluation; for the background task."""
+        with self._flushing:
+            for eval_id in self._outbox.waiting():
+                self.flush(eval_id)
+
+    def _publish(self, eval_id: str, message: ClaimedMessage) -> bool:
+        if message.uncertain and message.event in AT_MOST_ONCE:
+            logger.warning("%s of evaluation %s may have been published before: not sent again", message.event, eval_id)
+            self._outbox.published(message.id)
+            return True
+        try:
+            self._publisher.publish(message.topic, message.body, message.event_id)
+        except TemporaryError as error:
+            logger.warning("notification %s of evaluation %s waits: %s", message.event, eval_id, error)
+            self._outbox.release(message.id)
+            return False
+        self._outbox.published(message.id)
+        return True
+
+
+# ---------------------------------------------------------------------- announcements that several parts make
+
+
+def status_announcement(status: WorkflowStatus, title: str, message: str = "") -> Announcement:
+    """The first or the last word on an evaluation."""
+    return Announcement(event=Event.STATUS, status=status, title=title, message=message)
+
+
+def eta_announcement(minutes: int) -> Announcement:
+    """Minutes left; one announcement for each number, since it never goes up again."""
+    return Announcement(
+        event=Event.ETA,
+        status=WorkflowStatus.RUNNING,
+        title="Estimated time to completion",
+        message=str(minutes),
+        sequence=str(minutes),
+    )
+
+
+def progress_announcement(message: str, check_count: int, runs: Sequence[RunView]) -> Announcement:
+    """How far the runs are, in questions."""
+    progress = [
+        {"run_id": run.run_id, "status": run.status, "done": run.progress.done, "total": run.progress.total}
+        for run in runs
+    ]
+    return Announcement(
+        event=Event.MONITOR,
+        status=WorkflowStatus.RUNNING,
+        title="Evaluation in progress",
+        message=message,
+        result={"progress": progress},
+        sequence=f"{check_count}/{message}",
+    )
+
+
+def final_announcements(view: EvaluationView) -> list[Announcement]:
+    """The last words on an evaluation that has ended, from what the record says of its end.
+
+    A failed one is closed at its consumer by ``monitor_eval_job_progress`` FAILED with ``result.evaluation_id``,
+    whatever the stage at which it failed; a partly failed one is told by its results, since FAILED would paint all of
+    it failed.
+    """
+    if view.status is WorkflowStatus.COMPLETED:
+        good = sum(not run.error for run in view.runs)
+        message = f"{good} of {len(view.runs)} runs completed successfully"
+        done = Announcement(
+            event=Event.MONITOR, status=WorkflowStatus.COMPLETED, title="Evaluation jobs completed", message=message
+        )
+        last = status_announcement(WorkflowStatus.COMPLETED, "Evaluation completed", message)
+        return [eta_announcement(0), done, results_announcement(view), last]
+    error = view.error or ErrorInfo(reason=view.status, message="")
+    failed = Announcement(
+        event=Event.MONITOR,
+        status=WorkflowStatus.FAILED,
+        title=f"Evaluation {_ENDED_WORDS[view.status]}",
+        message=error.sentence(),
+        result=_failure_result(view, error),
+    )
+    return [failed, status_announcement(view.status, failed.title, failed.message)]
+
+
+_ENDED_WORDS = {WorkflowStatus.FAILED: "failed", WorkflowStatus.TERMINATED: "cancelled"}
+
+
+def _failure_result(view: EvaluationView, error: ErrorInfo) -> dict[str, Any]:
+    return {
+        "failed_jobs": [run.run_id for run in view.runs if run.error],
+        "error_category": error.reason,
+        "error_details": [
+            {
+                "job_id": run.run_id,
+                "category": run.error.reason,
+                "error_type": run.error.reason,
+                "message": printable(run.error.sentence(), MAXIMUM_MESSAGE_LENGTH),
+            }
+            for run in view.runs
+            if run.error
+        ],
+    }
+
+
+def results_announcement(view: EvaluationView) -> Announcement:
+    """The scores of every requested run; a failed run is an entry too, since an absent one would count as running."""
+    good = sum(not run.error for run in view.runs)
+    return Announcement(
+        event=Event.RESULTS,
+        status=WorkflowStatus.COMPLETED,
+        title="Evaluation Results",
+        message=f"{good} of {len(view.runs)} runs have scores",
+        result={"results": [_result_entry(view.eval_id, run) for run in view.runs]},
+    )
+
+
+def _result_entry(eval_id: str, run: RunView) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "run_id": run.run_id,
+        "eval_id": eval_id,
+        "status": "error" if run.error else "success",
+        "scores": [] if run.error else [score.model_dump() for score in run.scores],
+        "startTime": _zulu(run.started_at),
+        "completionTime": _zulu(run.ended_at),
+        "duration_seconds": run.duration_seconds,
+    }
+    if run.error:
+        entry["error"] = {
+            **run.error.model_dump(),
+            "message": printable(run.error.message, MAXIMUM_MESSAGE_LENGTH),
+        }
+    return entry
+
+
+def _zulu(time: datetime | None) -> str | None:
+    return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%SZ")

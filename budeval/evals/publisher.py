@@ -1,0 +1,61 @@
+"""Publishing through the sidecar."""
+
+import json
+import threading
+from typing import Any, Literal
+
+from dapr.clients import DaprClient
+from grpc import RpcError
+
+from budeval.commons.errors import PublishFailed
+from budeval.commons.wire import WORKFLOW_NAME
+
+CLOUD_EVENT = "application/cloudevents+json"
+
+
+class DaprPublisher:
+    """Publishes with daprd's pub/sub API. One client for the process, made at first use: making one waits for daprd."""
+
+    def __init__(self, pubsub_name: str, message_format: Literal["budapp", "cloudevents"]) -> None:
+        self._pubsub_name = pubsub_name
+        self._format = message_format
+        self._lock = threading.Lock()
+        self._client: DaprClient | None = None
+
+    def publish(self, topic: str, body: dict[str, Any], event_id: str) -> None:
+        """Raises :class:`PublishFailed` when daprd or the broker did not take the message."""
+        plain = self._format == "cloudevents"
+        metadata = _cloud_event_metadata(body, event_id) if plain else {}
+        try:
+            self._connected().publish_event(
+                pubsub_name=self._pubsub_name,
+                topic_name=topic,
+                data=json.dumps(body),
+                data_content_type="application/json" if plain else CLOUD_EVENT,
+                publish_metadata=metadata,
+            )
+        except RpcError as error:
+            raise PublishFailed(f"topic {topic!r} of {self._pubsub_name!r}: {error.details()}") from error
+
+    def close(self) -> None:
+        """Ends the connection."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()  # type: ignore[no-untyped-call]
+                self._client = None
+
+    def _connected(self) -> DaprClient:
+        with self._lock:
+            if self._client is None:
+                self._client = DaprClient()
+            return self._client
+
+
+def _cloud_event_metadata(body: dict[str, Any], event_id: str) -> dict[str, str]:
+    content = body["payload"]["content"]
+    return {
+        "cloudevent.id": event_id,
+        "cloudevent.type": f"{WORKFLOW_NAME}.{body['payload']['event']}",
+        "cloudevent.source": "budeval",
+        "cloudevent.subject": content["result"]["evaluation_id"],
+    }

@@ -1,0 +1,99 @@
+"""The pulse: what Dapr alone does not promise, that no evaluation is ever forgotten.
+
+A workflow can hang for ever when the scheduler and the placement service die while daprd lives; any event wakes it. A
+request can be recorded while daprd is away. An instance can be ended or purged from outside. So every few seconds the
+pulse looks at each evaluation that has not ended and was silent for three of its poll intervals, and schedules it,
+wakes it, cancels it again or ends it. It also publishes what waits in the outbox.
+"""
+
+import logging
+import threading
+from datetime import datetime
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from budeval.commons import wire
+from budeval.commons.clock import utc_now
+from budeval.commons.errors import BudEvalError
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.models import ErrorInfo
+from budeval.evals.notifications import Notifier, final_announcements
+from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
+from budeval.evals.services import evaluation_input, send_cancel
+from budeval.record import Record
+from budeval.record.record import ActiveEvaluation
+
+logger = logging.getLogger("::EVAL:: Pulse")
+
+SILENT_INTERVALS = 3
+"""Poll intervals without a sign of life after which an evaluation is looked after."""
+MINIMUM_SILENCE_SECONDS = 10
+"""A short poll interval must not make the pulse wake steps that simply take their time."""
+BEAT_SECONDS = 5.0
+
+
+class Pulse:
+    """A background task; one for each service, any number of them do no harm."""
+
+    def __init__(self, record: Record, workflows: WorkflowClient, notifier: Notifier) -> None:
+        self._record = record
+        self._workflows = workflows
+        self._notifier = notifier
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beats no more; answers when the last beat is over, or after two seconds."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+
+    def beat(self, now: datetime) -> None:
+        """Looks once after everything that is silent."""
+        self._notifier.flush_all()
+        for evaluation in self._record.active():
+            if is_silent(evaluation, now):
+                self._look_after(evaluation)
+
+    def _run(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            try:
+                self.beat(utc_now())
+            except (BudEvalError, SQLAlchemyError) as error:
+                logger.warning("a beat of the pulse failed, the next one is in %s s: %s", BEAT_SECONDS, error)
+
+    def _look_after(self, evaluation: ActiveEvaluation) -> None:
+        eval_id = evaluation.eval_id
+        status = self._workflows.status(eval_id)
+        if status is None:
+            logger.warning("evaluation %s has no workflow: scheduling it", eval_id)
+            self._workflows.schedule(evaluation_input(self._record.definition(eval_id)))
+        elif status not in ACTIVE_STATUSES:
+            self._end(eval_id, status)
+        elif self._record.cancel_requested(eval_id):
+            send_cancel(self._workflows, eval_id)
+        else:
+            logger.warning("evaluation %s was silent since %s: waking it", eval_id, evaluation.last_heard_at)
+            self._workflows.raise_event(eval_id, wire.WAKE_EVENT)
+            self._workflows.raise_event(wire.monitor_instance_id(eval_id), wire.WAKE_EVENT)
+
+    def _end(self, eval_id: str, status: str) -> None:
+        """The workflow ended without saying so: somebody terminated it from outside, or it broke."""
+        logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
+        terminated = status == WorkflowStatus.TERMINATED
+        error = ErrorInfo(
+            reason="WorkflowTerminated" if terminated else "WorkflowFailed",
+            message=f"The workflow ended as {status}.",
+            resolution=f"See `dapr workflow history {eval_id} --app-id budeval`, and start the evaluation again.",
+        )
+        self._record.finish(eval_id, WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED, error)
+        self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
+
+
+def is_silent(evaluation: ActiveEvaluation, now: datetime) -> bool:
+    """Whether an evaluation was not heard of for three of its poll intervals."""
+    silence = max(SILENT_INTERVALS * evaluation.poll_interval, MINIMUM_SILENCE_SECONDS)
+    return (now - evaluation.last_heard_at).total_seconds() > silence

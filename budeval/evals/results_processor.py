@@ -1,0 +1,185 @@
+"""From what lies on the volume to scores: the truth check.
+
+A run is a success only if every requested score is a number and every question was answered. Everything else is an
+error that says what is missing. The file is foreign data: its size is bounded, its digest compared with the one the
+engine told at its end, and its content validated.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from budeval.commons.errors import ResultsIncomplete
+from budeval.commons.redaction import printable
+from budeval.commons.storage_config import StorageConfig
+from budeval.evals.models import ErrorInfo, Evaluation, Run, RunResult, Score
+from budeval.jobs.models import RunResult as ResultFile
+from budeval.jobs.names import is_job_name, job_name
+
+MAXIMUM_RESULT_BYTES = 1_048_576
+"""Bytes of a result file: a thousand scores are about 100 kB."""
+_RETRY = "Start the evaluation again; questions that were answered are not asked again."
+
+Text = Annotated[str, Field(max_length=256)]
+
+
+class _Questions(BaseModel):
+    asked: Annotated[int, Field(ge=0)]
+    answered: Annotated[int, Field(ge=0)]
+    failed: Annotated[int, Field(ge=0)] = 0
+
+
+class _ScoreLine(BaseModel):
+    dataset: Text
+    version: Text
+    metric: Text
+    mode: Text
+    score: float
+
+
+class _ResultDocument(BaseModel):
+    """``result.json`` as the engine image writes it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    eval_id: Text
+    run_id: Text
+    dataset_id: Text
+    scores: Annotated[list[_ScoreLine], Field(max_length=10_000)]
+    questions: _Questions
+    started_at: datetime
+    completed_at: datetime
+    duration_seconds: float
+
+
+class ResultsReader(Protocol):
+    """Brings result files from the volume."""
+
+    def read_results(
+        self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
+    ) -> dict[str, ResultFile]:
+        """The file of each named Job, or why there is none."""
+
+
+class MountedResults:
+    """Reads from the claim where it is mounted into the service."""
+
+    def __init__(self, mount: Path) -> None:
+        self._mount = mount
+
+    def read_results(
+        self,
+        eval_id: str,
+        job_names: Sequence[str],
+        kubeconfig: str | None = None,  # noqa: ARG002 - the claim of the service's own cluster
+    ) -> dict[str, ResultFile]:
+        """See :class:`ResultsReader`."""
+        return {name: self._read(eval_id, name) for name in job_names}
+
+    def _read(self, eval_id: str, name: str) -> ResultFile:
+        if not is_job_name(name):
+            return ResultFile(error=f"{name!r} is no name of a Job")
+        path = self._mount / StorageConfig.results_path(eval_id, name) / "result.json"
+        try:
+            # The directory belongs to the engine, which ran foreign code: a link could lead anywhere.
+            if path.is_symlink() or not path.resolve(strict=True).is_relative_to(self._mount.resolve()):
+                return ResultFile(error="result.json is a link, which is not followed")
+            with path.open("rb") as file:
+                return ResultFile(content=file.read(MAXIMUM_RESULT_BYTES + 1))
+        except FileNotFoundError:
+            return ResultFile(error="there is no result.json in the run's directory on the volume")
+        except OSError as error:
+            return ResultFile(error=f"result.json cannot be read: {error.strerror}")
+
+
+class ResultsProcessor:
+    """Turns result files into scores or reasons."""
+
+    def __init__(self, reader: ResultsReader) -> None:
+        self._reader = reader
+
+    def extract_eval_results(self, evaluation: Evaluation, run_id: str, kubeconfig: str | None = None) -> RunResult:
+        """The result of one completed run. Raises :class:`ResultsIncomplete` when there is no true result."""
+        result = self.extract_all(evaluation, [run_id], {}, kubeconfig)[0]
+        if result.error is not None:
+            raise ResultsIncomplete(result.error.message)
+        return result
+
+    def extract_all(
+        self,
+        evaluation: Evaluation,
+        run_ids: Sequence[str],
+        digests: Mapping[str, str | None],
+        kubeconfig: str | None = None,
+    ) -> list[RunResult]:
+        """The result of each completed run, in one reading. ``digests``: what the engines told, by run id."""
+        runs = [run for run in evaluation.runs if run.run_id in run_ids]
+        names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in runs}
+        files = self._reader.read_results(evaluation.eval_id, list(names.values()), kubeconfig)
+        absent = ResultFile(error="the volume was read, but not this run")
+        return [
+            judge_result(evaluation.eval_id, run, files.get(names[run.run_id], absent), digests.get(run.run_id))
+            for run in runs
+        ]
+
+
+def judge_result(eval_id: str, run: Run, file: ResultFile, told_digest: str | None) -> RunResult:
+    """The truth check of one run."""
+    if file.content is None:
+        return _incomplete(run, file.error or "there is no result")
+    if len(file.content) > MAXIMUM_RESULT_BYTES:
+        return _incomplete(run, f"result.json is larger than {MAXIMUM_RESULT_BYTES} bytes")
+    if told_digest is not None and hashlib.sha256(file.content).hexdigest() != told_digest:
+        return _incomplete(run, "result.json is not the file that the engine wrote: its SHA-256 differs")
+    try:
+        document = _ResultDocument.model_validate_json(file.content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        return _incomplete(run, f"result.json is not valid: {where}: {problem['msg']}")
+    missing = _what_is_missing(eval_id, run, document)
+    if missing is not None:
+        return _incomplete(run, missing, document)
+    return _result(run, document, [_score(line) for line in document.scores], None)
+
+
+def _what_is_missing(eval_id: str, run: Run, document: _ResultDocument) -> str | None:
+    if (document.eval_id, document.run_id, document.dataset_id) != (eval_id, run.run_id, run.dataset_id):
+        return "result.json belongs to another run"
+    if not document.scores:
+        return "there is no score"
+    for line in document.scores:
+        if not math.isfinite(line.score):
+            return f"the score {line.dataset}/{line.metric} is no number"
+    questions = document.questions
+    if not questions.asked:
+        return "no question was asked"
+    if questions.failed or questions.answered != questions.asked:
+        return f"{questions.answered - questions.failed} of {questions.asked} questions were answered"
+    return None
+
+
+def _score(line: _ScoreLine) -> Score:
+    return Score.model_validate(line.model_dump())
+
+
+def _incomplete(run: Run, message: str, document: _ResultDocument | None = None) -> RunResult:
+    error = ErrorInfo(reason="ResultsIncomplete", message=printable(message), resolution=_RETRY)
+    return RunResult(run_id=run.run_id, error=error) if document is None else _result(run, document, [], error)
+
+
+def _result(run: Run, document: _ResultDocument, scores: list[Score], error: ErrorInfo | None) -> RunResult:
+    return RunResult(
+        run_id=run.run_id,
+        scores=scores,
+        error=error,
+        start_time=document.started_at,
+        completion_time=document.completed_at,
+        duration_seconds=document.duration_seconds,
+        questions=document.questions.model_dump(),
+    )

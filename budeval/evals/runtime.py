@@ -1,0 +1,154 @@
+"""The border to Dapr's workflow engine: registration, the client, and the one place where errors become retries."""
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
+from dapr.ext.workflow._durabletask.task import NonRetryableError
+from grpc import RpcError, StatusCode
+
+from budeval.commons.errors import BudEvalError, SidecarUnavailable, TemporaryError
+from budeval.commons.logging import strip_foreign_handlers
+from budeval.commons.redaction import printable
+from budeval.commons.wire import MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
+from budeval.evals.activities import Activities
+from budeval.evals.models import ErrorInfo, EvaluationInput
+from budeval.evals.workflows import evaluate_model, monitor_jobs
+
+logger = logging.getLogger("::EVAL:: Runtime")
+
+HISTORY_CACHE_BYTES = 64 * 1024 * 1024
+"""The SDK's cache of histories is unbounded by default; a monitor's history is a few kB."""
+ACTIVE_STATUSES = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
+
+
+class ActivityFailed(Exception):
+    """An activity failed and may be tried again; the message is an :class:`ErrorInfo` as JSON."""
+
+
+def boundary(activity: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns our errors into Dapr's: temporary ones are retried, all others are not.
+
+    What leaves here is written into the history, so it is redacted and carries no cause: the stack trace of a cause
+    would bring its message along. The whole story is in the log. The SDK knows an error that must not be retried by the
+    exact class name ``NonRetryableError``; a subclass would be retried.
+    """
+
+    @functools.wraps(activity)
+    def guarded(ctx: Any, request: Any) -> Any:
+        try:
+            return activity(ctx, request)
+        except TemporaryError as error:
+            logger.warning("activity %s failed and is tried again: %s", activity.__name__, error)
+            failure: Exception = ActivityFailed(_told(error.category, error.detail))
+        except BudEvalError as error:
+            logger.error("activity %s failed: %s", activity.__name__, error)
+            failure = NonRetryableError(_told(error.category, error.detail))
+        except Exception as error:
+            logger.exception("activity %s failed unexpectedly", activity.__name__)
+            failure = ActivityFailed(_told(type(error).__name__, f"internal error in {activity.__name__}: {error}"))
+        raise failure from None
+
+    return guarded
+
+
+def _told(reason: str, message: str) -> str:
+    return ErrorInfo(reason=reason, message=printable(message)).model_dump_json()
+
+
+class Runtime:
+    """The worker that runs workflows and activities on a sidecar that may come late or go away."""
+
+    def __init__(self, activities: Activities, workers: int) -> None:
+        self._worker = WorkflowRuntime(
+            maximum_thread_pool_workers=workers,
+            maximum_concurrent_activity_work_items=workers,
+            history_cache_max_bytes=HISTORY_CACHE_BYTES,
+        )
+        self._worker.register_workflow(_fresh(evaluate_model), name=WORKFLOW_NAME)
+        self._worker.register_workflow(_fresh(monitor_jobs), name=MONITOR_WORKFLOW_NAME)
+        for activity in activities.all():
+            self._worker.register_activity(boundary(activity), name=activity.__name__)
+        strip_foreign_handlers()
+        self._thread = threading.Thread(target=self._run, name="workflow-worker", daemon=True)
+
+    def start(self) -> None:
+        """Answers at once: starting waits for the sidecar, for ever if need be, in a thread of its own."""
+        self._thread.start()
+
+    def ready(self) -> bool:
+        """Whether the sidecar sends work."""
+        return self._worker.wait_for_worker_ready(0.05)
+
+    def shutdown(self) -> None:
+        """Takes no more work. Waits for running activities: end their playbooks first."""
+        self._worker.shutdown()  # type: ignore[no-untyped-call]
+
+    def _run(self) -> None:
+        try:
+            self._worker.start()  # type: ignore[no-untyped-call]
+        except (RpcError, RuntimeError) as error:
+            logger.warning("the workflow worker is not ready yet and goes on connecting: %s", printable(str(error)))
+
+
+def _fresh(workflow: Callable[..., Any]) -> Callable[..., Any]:
+    """The SDK marks the function it registers: a new object for every runtime, so that two can be in a process."""
+    return functools.wraps(workflow)(functools.partial(workflow))
+
+
+class WorkflowClient:
+    """Schedules evaluations and raises events. Made at first use: the SDK's client may wait for the sidecar."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: DaprWorkflowClient | None = None
+
+    def schedule(self, evaluation: EvaluationInput) -> None:
+        """Starts the workflow of an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
+        if self.status(evaluation.eval_id) is not None:
+            return
+        try:
+            self._connected().schedule_new_workflow(
+                WORKFLOW_NAME, input=evaluation.model_dump(mode="json"), instance_id=evaluation.eval_id
+            )
+        except RpcError as error:
+            if error.code() is not StatusCode.ALREADY_EXISTS and "already exists" not in (error.details() or ""):
+                raise _unavailable(error) from error
+
+    def status(self, instance_id: str) -> str | None:
+        """Dapr's runtime status of an instance; none: there is no such instance."""
+        try:
+            state = self._connected().get_workflow_state(instance_id, fetch_payloads=False)
+        except RpcError as error:
+            raise _unavailable(error) from error
+        return None if state is None else str(state.runtime_status.name)
+
+    def raise_event(self, instance_id: str, event: str) -> None:
+        """Sends an event; one to an instance that is not there is lost. Raises :class:`SidecarUnavailable`."""
+        try:
+            self._connected().raise_workflow_event(instance_id, event, data={})
+        except RpcError as error:
+            if "no such instance" in (error.details() or ""):
+                return
+            raise _unavailable(error) from error
+
+    def close(self) -> None:
+        """Ends the connection."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()  # type: ignore[no-untyped-call]
+                self._client = None
+
+    def _connected(self) -> DaprWorkflowClient:
+        with self._lock:
+            if self._client is None:
+                self._client = DaprWorkflowClient()
+                strip_foreign_handlers()
+            return self._client
+
+
+def _unavailable(error: RpcError) -> SidecarUnavailable:
+    return SidecarUnavailable(f"daprd did not take the call: {printable(error.details() or str(error.code()))}")

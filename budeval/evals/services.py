@@ -1,0 +1,89 @@
+"""What the service does with an evaluation on request: start, show, cancel."""
+
+import logging
+from typing import Any
+
+from budeval.commons import wire
+from budeval.commons.errors import EvaluationConflict, SidecarUnavailable
+from budeval.commons.sealing import EvaluationSecrets
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.models import Evaluation, EvaluationInput
+from budeval.evals.monitoring import FIRST_ETA_MINUTES
+from budeval.evals.runtime import WorkflowClient
+from budeval.jobs.names import job_name
+from budeval.record import Record
+from budeval.record.views import EvaluationView
+
+logger = logging.getLogger("::EVAL:: Service")
+
+
+class EvaluationService:
+    """Evaluations, as the HTTP border and the pub/sub consumer use them."""
+
+    def __init__(self, record: Record, workflows: WorkflowClient) -> None:
+        self._record = record
+        self._workflows = workflows
+
+    def start(self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes) -> dict[str, Any]:
+        """Records a request, then schedules its workflow. The same request again gives the same answer.
+
+        Once recorded, an evaluation is never lost: where scheduling fails, the pulse schedules it later.
+
+        Raises:
+            EvaluationConflict: the eval_id was used for another request, or its evaluation has ended.
+        """
+        names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in evaluation.runs}
+        if not self._record.create(evaluation, secrets, request_body, names):
+            self._check_same(evaluation.eval_id, request_body)
+        try:
+            self._workflows.schedule(evaluation_input(evaluation))
+        except SidecarUnavailable as error:
+            logger.warning("evaluation %s is recorded and starts when daprd answers: %s", evaluation.eval_id, error)
+        return workflow_metadata(evaluation.eval_id)
+
+    def view(self, eval_id: str) -> EvaluationView:
+        """Raises :class:`EvaluationNotFound`."""
+        return self._record.view(eval_id)
+
+    def cancel(self, eval_id: str, by: str) -> EvaluationView:
+        """Asks an evaluation to end; harmless when it has. Its Jobs are gone in seconds.
+
+        The wish is in the record before the event is raised: should the event be lost, the pulse raises it again.
+        """
+        before = self._record.request_cancel(eval_id, by)
+        if not before.ended:
+            try:
+                send_cancel(self._workflows, eval_id)
+            except SidecarUnavailable as error:
+                logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
+        return self._record.view(eval_id)
+
+    def _check_same(self, eval_id: str, request_body: bytes) -> None:
+        if self._record.view(eval_id).status.ended:
+            raise EvaluationConflict(f"evaluation {eval_id} has ended; start a new one under a new eval_id")
+        if not self._record.is_same_request(eval_id, request_body):
+            raise EvaluationConflict(f"eval_id {eval_id} was used for another request; choose a new one")
+
+
+def evaluation_input(evaluation: Evaluation) -> EvaluationInput:
+    """What the workflow is started with."""
+    return EvaluationInput(eval_id=evaluation.eval_id, run_ids=evaluation.run_ids, **evaluation.monitor.model_dump())
+
+
+def send_cancel(workflows: WorkflowClient, eval_id: str) -> None:
+    """Tells the workflow and its monitor, in this order: the workflow then waits for its monitor's answer."""
+    workflows.raise_event(eval_id, wire.CANCEL_EVENT)
+    workflows.raise_event(wire.monitor_instance_id(eval_id), wire.CANCEL_EVENT)
+
+
+def workflow_metadata(eval_id: str) -> dict[str, Any]:
+    """The answer to a started evaluation, as the wire contract says."""
+    steps = [{"id": step.event, "title": step.title, "description": step.description} for step in wire.STEPS]
+    return {
+        "object": "workflow_metadata",
+        "workflow_id": eval_id,
+        "workflow_name": wire.WORKFLOW_NAME,
+        "steps": steps,
+        "status": WorkflowStatus.PENDING,
+        "eta": FIRST_ETA_MINUTES,
+    }

@@ -1,0 +1,114 @@
+"""Composition root: joins everything, starts it and ends it."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from budeval import __version__
+from budeval.ansible.runner import PlaybookRunner
+from budeval.api.health import Readiness, health_router
+from budeval.api.metrics import Metrics
+from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
+from budeval.api.problem import add_problem_handlers
+from budeval.api.routes import evaluation_router
+from budeval.api.subscriptions import SIDECAR_PATHS, subscription_router
+from budeval.commons.logging import configure_logging
+from budeval.commons.sealing import Sealer
+from budeval.commons.settings import Settings, get_settings
+from budeval.evals.activities import Activities
+from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.notifications import Notifier
+from budeval.evals.publisher import DaprPublisher
+from budeval.evals.pulse import Pulse
+from budeval.evals.results_processor import MountedResults, ResultsProcessor
+from budeval.evals.runtime import Runtime, WorkflowClient
+from budeval.evals.services import EvaluationService
+from budeval.record import Record
+from budeval.record.database import open_database
+from budeval.record.outbox import Outbox
+
+logger = logging.getLogger("budeval")
+
+GRACEFUL_SHUTDOWN_SECONDS = 3
+"""Seconds for requests in flight at SIGTERM; activities are ended at once and run again after the restart."""
+
+
+class Application:
+    """All parts of one service, joined."""
+
+    def __init__(self, settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> None:
+        database = open_database(settings.database_url)
+        self.database = database
+        self.record = Record(database, Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file))
+        self.outbox = Outbox(database)
+        self.publisher = DaprPublisher(settings.pubsub_name, settings.notification_format)
+        self.notifier = Notifier(self.outbox, self.publisher)
+        self.runner = PlaybookRunner(settings)
+        orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
+        mount = settings.results_mount
+        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount))
+        activities = Activities(settings, self.record, self.notifier, orchestrator, results)
+        self.runtime = Runtime(activities, settings.workflow_workers)
+        self.workflows = WorkflowClient()
+        self.service = EvaluationService(self.record, self.workflows)
+        self.pulse = Pulse(self.record, self.workflows, self.notifier)
+
+    def start(self) -> None:
+        """Answers at once, also when the sidecar is not there yet."""
+        self.runtime.start()
+        self.pulse.start()
+
+    def stop(self) -> None:
+        """Ends playbooks first: the worker waits for activities, and activities wait for playbooks."""
+        self.runner.terminate_all()
+        self.pulse.stop()
+        self.runtime.shutdown()
+        self.workflows.close()
+        self.publisher.close()
+        self.database.dispose()
+
+
+def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> FastAPI:
+    """The service as an ASGI application; ``orchestrator`` is for tests without a cluster."""
+    joined = Application(settings, orchestrator)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        joined.start()
+        yield
+        joined.stop()
+        logger.info("stopped")
+
+    app = FastAPI(
+        title="budeval",
+        version=__version__,
+        summary="Durable LLM evaluations on Kubernetes",
+        lifespan=lifespan,
+    )
+    metrics = Metrics(joined.record, joined.outbox)
+    app.add_middleware(BodyLimit, maximum_bytes=settings.maximum_body_bytes)
+    app.add_middleware(SidecarToken, token=settings.app_api_token, sidecar_paths=SIDECAR_PATHS)
+    app.add_middleware(RequestMetrics, histogram=metrics.requests)
+    add_problem_handlers(app)
+    app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(subscription_router(joined.service, settings))
+    app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
+    app.include_router(metrics.router())
+    return app
+
+
+def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
+    settings = get_settings()
+    configure_logging(settings.log_format, settings.log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+    )
