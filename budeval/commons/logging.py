@@ -9,7 +9,11 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from budeval.commons.redaction import redactor
 
-_NOISY = ("ansible_runner", "httpx", "httpcore", "urllib3", "alembic.runtime", "uvicorn.access")
+_NOISY = (
+    "ansible_runner", "httpx", "httpcore", "urllib3", "alembic", "uvicorn.access",
+    "durabletask-worker", "durabletask-client", "WorkflowRuntime", "DaprWorkflowContext",
+)  # fmt: skip
+"""Loggers of libraries that tell of every single thing they do."""
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

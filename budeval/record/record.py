@@ -215,6 +215,7 @@ class Record:
             row.status = status
             row.ended_at = row.last_heard_at = utc_now()
             row.eta_minutes = 0
+            row.steps = {step: _ended(entry, status) for step, entry in row.steps.items()}
             row.error = None if error is None else error.model_dump(mode="json")
             _fail_unfinished(_runs(session, eval_id), error or ErrorInfo(reason="NotFinished", message=""))
             return True
@@ -258,6 +259,11 @@ def _evaluation(session: Session, eval_id: str) -> EvaluationRow:
 
 def _runs(session: Session, eval_id: str) -> list[RunRow]:
     return list(session.scalars(select(RunRow).where(RunRow.eval_id == eval_id).order_by(RunRow.position)))
+
+
+def _ended(step: dict[str, Any], status: WorkflowStatus) -> dict[str, Any]:
+    """A step at the end of its evaluation: one that runs ends with it."""
+    return {**step, "status": status} if step["status"] == WorkflowStatus.RUNNING else step
 
 
 def _fail_unfinished(rows: Iterable[RunRow], error: ErrorInfo) -> None:
