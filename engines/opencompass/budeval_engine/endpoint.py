@@ -1,0 +1,203 @@
+"""The model's endpoint: one chat completion at a time, and what each way of failing means."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from budeval_engine.outcome import EngineError, Reason
+
+Message = Mapping[str, Any]
+
+_MODEL_MISSING = re.compile(
+    r"model_not_found|model[^.]{0,200}(does not exist|doesn't exist|not found|not exist|is unknown|not supported)"
+    r"|(no such|unknown|invalid) model",
+    re.IGNORECASE | re.DOTALL,
+)
+_EXCERPT = 300
+_TOO_LARGE = 64 * 1024 * 1024
+# Longer than this and the Job's own retry is the better place to wait.
+_LONGEST_WAIT = 30.0
+# Models that refuse `max_tokens` and want `max_completion_tokens`.
+_REASONING_MODEL = re.compile(r"(.*/)?(o1|o3|o4|gpt-5)([-.].*)?")
+
+
+class QuestionRefused(Exception):
+    """The endpoint answers, but not this question: a 4xx about the request, or a body without an answer."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer."""
+
+    text: str
+    """May be empty: see `generated`."""
+    generated: bool
+    """The model itself ended its answer here. False when nothing shows that it said anything at all."""
+
+
+def fault(status: int, body: str) -> EngineError | QuestionRefused:
+    """Say what an HTTP answer other than 200 means."""
+    words = f"The endpoint answered {status}: {excerpt(body)}"
+    if status in {401, 403}:
+        return EngineError(Reason.ENDPOINT_UNAUTHORIZED, f"{words}. Check the API key and what it may use.")
+    if status == 404 or (status < 500 and status != 429 and _MODEL_MISSING.search(body)):
+        return EngineError(Reason.MODEL_NOT_FOUND, f"{words}. Check the model's name and the endpoint's path.")
+    if status == 429:
+        return EngineError(Reason.ENDPOINT_RATE_LIMITED, f"{words}. Lower query_per_second or batch_size.")
+    if status in {408, 409, 425} or status >= 500:
+        return EngineError(Reason.ENDPOINT_UNREACHABLE, f"{words}.")
+    if 300 <= status < 400:
+        return EngineError(Reason.INVALID_CONFIGURATION, f"{words}. Give the address it redirects to as endpoint.")
+    return QuestionRefused(words)
+
+
+def excerpt(body: str) -> str:
+    """Return the error message inside a JSON body, or the beginning of any other, on one line."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    error = document.get("error", document) if isinstance(document, dict) else None
+    words = error.get("message") if isinstance(error, dict) else error
+    return " ".join((words if isinstance(words, str) else body).split())[:_EXCERPT] or "(nothing)"
+
+
+def read_completion(body: str) -> Completion:
+    """Take the answer out of a 200.
+
+    Raises EngineError when the body is an error after all, QuestionRefused when it holds no answer. Reasoning that is
+    delivered apart from the answer is put before it, ended by `</think>`, as OpenCompass does.
+    """
+    document = _document(body)
+    if "error" in document and not document.get("choices"):
+        if _MODEL_MISSING.search(body):
+            raise fault(404, body)
+        raise EngineError(Reason.ENDPOINT_UNREACHABLE, f"The endpoint answered with an error: {excerpt(body)}.")
+    choice = _first_choice(document)
+    content, reasoning = _text_of(choice, "content"), _text_of(choice, "reasoning_content")
+    text = f"{reasoning}</think>{content}" if reasoning and content else reasoning or content
+    # A lone surrogate is valid JSON and breaks every file that OpenCompass writes.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    usage = document.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    ended = choice.get("finish_reason") == "stop" and isinstance(tokens, int) and tokens > 0
+    return Completion(text=text, generated=bool(text.strip()) or ended)
+
+
+def _document(body: str) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise EngineError(
+            Reason.ENDPOINT_UNREACHABLE, f"The endpoint does not answer like an OpenAI API: {excerpt(body)}."
+        ) from error
+    if not isinstance(document, dict):
+        raise EngineError(Reason.ENDPOINT_UNREACHABLE, "The endpoint does not answer like an OpenAI API.")
+    return document
+
+
+def _first_choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise QuestionRefused("The endpoint's answer has no choices.")
+    return choices[0]
+
+
+def _text_of(choice: Mapping[str, Any], name: str) -> str:
+    message = choice.get("message")
+    text = message.get(name) if isinstance(message, dict) else None
+    if text is not None and not isinstance(text, str):
+        raise QuestionRefused(f"The endpoint's answer has no text but a {type(text).__name__} as {name}.")
+    return text or ""
+
+
+def _never() -> bool:
+    return False
+
+
+class EndpointClient:
+    """Asks one model. Thread-safe; close it when done."""
+
+    def __init__(self, base: str, model: str, key: str, *, timeout: float, retries: int) -> None:
+        """Prepare for `model` at `base`; `timeout` is in seconds per attempt, an empty `key` sends none."""
+        if not re.fullmatch(r"[\x21-\x7e]*", key):
+            raise EngineError(Reason.INVALID_CONFIGURATION, "The API key has characters that no HTTP header can carry.")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._url = f"{base}/chat/completions"
+        self._model = model
+        self._retries = retries
+        self._length_field = "max_completion_tokens" if _REASONING_MODEL.fullmatch(model) else "max_tokens"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def request(self, messages: Sequence[Message], *, max_tokens: int, temperature: float) -> dict[str, Any]:
+        """Return the body that asks `messages`; also what a question is recognised by in the journal."""
+        return {
+            "model": self._model,
+            "messages": list(messages),
+            self._length_field: max_tokens,
+            "temperature": temperature,
+        }
+
+    def complete(self, request: Mapping[str, Any], *, give_up: Callable[[], bool] = _never) -> Completion:
+        """Ask, again where that helps, until `give_up` says that nobody waits for the answer any more.
+
+        Raises EngineError when the endpoint can't be used, QuestionRefused when only this question got no answer.
+        """
+        for attempt in range(self._retries + 1):
+            try:
+                return self._attempt(request)
+            except _BusyError as busy:
+                if attempt == self._retries or give_up():
+                    raise busy.error from busy
+                time.sleep(busy.wait(attempt))
+        raise AssertionError("range(n + 1) is never empty")
+
+    def _attempt(self, request: Mapping[str, Any]) -> Completion:
+        try:
+            response = self._client.post(self._url, json=request)
+        except httpx.InvalidURL as error:
+            raise EngineError(Reason.INVALID_CONFIGURATION, f"model.endpoint is not a usable URL: {error}.") from error
+        except httpx.HTTPError as error:
+            raise _BusyError(_unreachable(error), None) from error
+        if len(response.content) > _TOO_LARGE:
+            raise QuestionRefused(f"The endpoint's answer is larger than {_TOO_LARGE} bytes.")
+        if response.status_code == 200:
+            return read_completion(response.text)
+        problem = fault(response.status_code, response.text)
+        if isinstance(problem, EngineError) and not problem.permanent:
+            raise _BusyError(problem, response.headers.get("retry-after"))
+        raise problem
+
+
+class _BusyError(Exception):
+    """The endpoint may answer a little later."""
+
+    def __init__(self, error: EngineError, retry_after: str | None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self._retry_after = retry_after
+
+    def wait(self, attempt: int) -> float:
+        """Return seconds to wait: what the endpoint asked for, else doubling from half a second."""
+        try:
+            asked = float(self._retry_after or "")
+        except ValueError:
+            asked = 0.5 * 2.0**attempt
+        return min(_LONGEST_WAIT, max(0.0, asked)) if math.isfinite(asked) else _LONGEST_WAIT
+
+
+def _unreachable(error: httpx.HTTPError) -> EngineError:
+    kind = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "can't be reached"
+    return EngineError(
+        Reason.ENDPOINT_UNREACHABLE, f"The endpoint {kind}: {str(error)[:_EXCERPT] or type(error).__name__}."
+    )
