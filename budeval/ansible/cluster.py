@@ -121,7 +121,7 @@ def sweep(cluster: Cluster, namespace: str, selector: str) -> JsonObject:
 def verify(cluster: Cluster, namespace: str, volume_claim: str, permissions: list[list[str]]) -> JsonObject:
     """What a cluster says to all that an evaluation needs; each answer with its HTTP status, none judged."""
     version = _answer(cluster, "GET", "/version")
-    if version["status"] != 200:
+    if version["status"] == 401 or version["status"] >= 500:
         return {"version": version}
     return {
         "version": version,
@@ -135,20 +135,27 @@ def verify(cluster: Cluster, namespace: str, volume_claim: str, permissions: lis
     }
 
 
-def remove(cluster: Cluster, namespace: str, selector: str, named: list[list[str]], timeout: float) -> JsonObject:
+def remove(
+    cluster: Cluster, namespace: str, selector: str, only: list[str] | None, named: list[list[str]], timeout: float
+) -> JsonObject:
     """Delete the Jobs behind a selector and the named objects, and wait until the Jobs are gone.
 
     Args:
+        only: names of Jobs; others behind the selector stay. None: all.
         named: collection (``secrets``) and name of further objects.
         timeout: seconds to wait; going on after it is an error.
     """
-    jobs = f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
-    found = cluster.collect(jobs, selector, lambda job: {"name": job["metadata"]["name"]})
-    removed = {"jobs": [job["name"] for job in found if _delete(cluster, f"{jobs}/{_segment(job['name'])}")]}
+    path = f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
+
+    def present() -> list[str]:
+        found = cluster.collect(path, selector, lambda job: {"name": job["metadata"]["name"]})
+        return [job["name"] for job in found if only is None or job["name"] in only]
+
+    removed: JsonObject = {"jobs": [name for name in present() if _delete(cluster, f"{path}/{_segment(name)}")]}
     for collection, name in named:
-        path = f"/api/v1/namespaces/{_segment(namespace)}/{_segment(collection)}/{_segment(name)}"
-        removed.setdefault(collection, []).extend([name] if _delete(cluster, path) else [])
-    if not _wait_until(lambda: not cluster.collect(jobs, selector, dict), timeout):
+        one = f"/api/v1/namespaces/{_segment(namespace)}/{_segment(collection)}/{_segment(name)}"
+        removed.setdefault(collection, []).extend([name] if _delete(cluster, one) else [])
+    if not _wait_until(lambda: not present(), timeout):
         raise ClusterError(f"the Jobs are still there {timeout:g} s after their deletion")
     return removed
 

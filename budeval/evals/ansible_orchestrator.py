@@ -1,10 +1,62 @@
 """One method per playbook: models go in, models come out, and errors say what a user can do."""
 
+import hashlib
+import json
+import secrets
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from budeval.ansible.runner import PlaybookRunner
+from budeval.ansible.single_flight import SingleFlight
+from budeval.commons.errors import (
+    BudEvalError,
+    DeploymentFailed,
+    PermanentError,
+    PlaybookCancelled,
+    PlaybookFailed,
+    TemporaryError,
+)
+from budeval.commons.redaction import redactor
 from budeval.commons.settings import Settings
-from budeval.jobs.models import ClusterReport, DeletedObjects, DeployedJob, EvaluationObjects, JobStatus, RunResult
+from budeval.jobs import names
+from budeval.jobs.manifest import build_reader_job
+from budeval.jobs.models import (
+    ClusterReport,
+    DeletedObjects,
+    DeployedJob,
+    EvaluationObjects,
+    JobStatus,
+    JsonObject,
+    RunResult,
+)
+from budeval.jobs.overlay import PodTemplateOverlay
+from budeval.jobs.permissions import REQUIRED_PERMISSIONS
+from budeval.jobs.reader import MAXIMUM_LOG_BYTES, parse_log, reader_command
+from budeval.jobs.status import job_status, missing
+from budeval.jobs.verification import judge_cluster
+
+SWEEP_SCHEMA = 1
+DELETION_SECONDS = 20.0
+"""For Jobs to vanish after they were deleted; without finalizers of others they do at once."""
+READER_SECONDS = 90.0
+"""For a reader Job to be scheduled, to start and to end."""
+
+Cancelled = Callable[[], bool]
+
+
+def never_cancelled() -> bool:
+    """For callers that nobody can cancel."""
+    return False
+
+
+class _Sweep(NamedTuple):
+    """What one LIST of Jobs and one of pods showed."""
+
+    jobs: dict[str, JsonObject]
+    pods: dict[str, list[JsonObject]]
 
 
 class AnsibleOrchestrator:
@@ -16,9 +68,11 @@ class AnsibleOrchestrator:
     def __init__(self, settings: Settings, runner: PlaybookRunner) -> None:
         self._settings = settings
         self._runner = runner
+        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+        self._sweeps = SingleFlight[_Sweep](settings.sweep_ttl, settings.playbook_concurrency)
 
     def verify_cluster_connection(
-        self, kubeconfig: str | None = None, *, cancelled: Callable[[], bool] | None = None
+        self, kubeconfig: str | None = None, *, cancelled: Cancelled = never_cancelled
     ) -> ClusterReport:
         """Check that evaluations can be run, and name everything that is in the way.
 
@@ -27,25 +81,62 @@ class AnsibleOrchestrator:
             ClusterUnauthorized: the credentials are refused.
             ClusterNotReady: the namespace, a permission or the volume claim is missing.
         """
-        raise NotImplementedError
+        namespace, claim = self._settings.namespace, self._settings.pvc_name
+        request = {
+            "namespace": namespace,
+            "volume_claim": claim,
+            "permissions": [list(permission) for permission in _asked_permissions()],
+        }
+        answers = self._run("verify_cluster_connection_k8s.yml", request, kubeconfig, cancelled)
+        return judge_cluster(answers, namespace, claim)
 
     def deploy_eval_jobs(
-        self,
-        objects: EvaluationObjects,
-        kubeconfig: str | None = None,
-        *,
-        cancelled: Callable[[], bool] | None = None,
+        self, objects: EvaluationObjects, kubeconfig: str | None = None, *, cancelled: Cancelled = never_cancelled
     ) -> list[DeployedJob]:
         """Make all objects of an evaluation, or none. Doing it twice changes nothing.
 
         Raises:
             DeploymentFailed: with Kubernetes' reason; what had been made is removed.
+            PlaybookCancelled: what had been made is removed.
+            ClusterUnreachable, PlaybookTimeout: some may have been made; doing it again completes them.
         """
-        raise NotImplementedError
+        secret = [objects.secret] if objects.secret else []
+        request = {"objects": [*secret, objects.config_map, *objects.jobs]}
+        with redactor.hiding(objects.api_key.get_secret_value() if objects.api_key else None):
+            try:
+                answer = self._run("deploy_eval_job_k8s.yml", request, kubeconfig, cancelled)
+            except PlaybookCancelled:
+                self._clean_up(objects.eval_id, kubeconfig)
+                raise
+            except PermanentError as error:
+                raise DeploymentFailed(f"{error.detail}{self._clean_up(objects.eval_id, kubeconfig)}") from error
+        jobs = [DeployedJob.model_validate(job) for job in answer["jobs"]]
+        if sorted(job.name for job in jobs) != sorted(objects.job_names):
+            raise PlaybookFailed(f"{len(objects.jobs)} Jobs were applied, the cluster told of {len(jobs)}")
+        return jobs
 
-    def delete_eval_jobs(self, eval_id: str, kubeconfig: str | None = None) -> DeletedObjects:
-        """Remove everything an evaluation has in the cluster, and wait until its Jobs are gone."""
-        raise NotImplementedError
+    def delete_eval_jobs(
+        self, eval_id: str, kubeconfig: str | None = None, *, job_names: Sequence[str] | None = None
+    ) -> DeletedObjects:
+        """Remove what an evaluation has in the cluster, and wait until its Jobs are gone.
+
+        Args:
+            eval_id: the evaluation.
+            kubeconfig: see the class.
+            job_names: only these Jobs, while the evaluation goes on; None: everything.
+        """
+        everything = [["secrets", names.secret_name(eval_id)], ["configmaps", names.config_map_name(eval_id)]]
+        request = {
+            "namespace": self._settings.namespace,
+            "selector": names.evaluation_selector(eval_id),
+            "only": None if job_names is None else list(job_names),
+            "named": everything if job_names is None else [],
+            "timeout": DELETION_SECONDS,
+        }
+        removed = self._run("delete_eval_jobs_k8s.yml", request, kubeconfig)
+        return DeletedObjects(
+            jobs=removed["jobs"], secrets=removed.get("secrets", []), config_maps=removed.get("configmaps", [])
+        )
 
     def check_jobs_status(
         self,
@@ -62,10 +153,116 @@ class AnsibleOrchestrator:
         Raises:
             ClusterUnreachable: there is no answer; never an empty one.
         """
-        raise NotImplementedError
+        asked = time.monotonic()
+        sweep, began = self._sweep(kubeconfig)
+        if began < asked and any(name not in sweep.jobs for name in job_ids):
+            sweep, _ = self._sweep(kubeconfig, not_before=asked)
+        now = datetime.now(UTC)
+        return {name: self._status(sweep, name, (uids or {}).get(name), now) for name in job_ids}
 
     def read_results(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
     ) -> dict[str, RunResult]:
-        """The ``result.json`` of each named Job, as found on the volume by a short reader Job."""
-        raise NotImplementedError
+        """The ``result.json`` of each named Job, as found on the volume by a short reader Job.
+
+        Raises:
+            TemporaryError: the reader could not do its work.
+        """
+        results: dict[str, RunResult] = {}
+        remaining = list(dict.fromkeys(job_names))
+        while remaining:
+            read, deferred = self._read(eval_id, remaining, kubeconfig)
+            if len(deferred) == len(remaining):
+                raise PlaybookFailed("the reader deferred every result")
+            results.update(read)
+            remaining = deferred
+        return results
+
+    def _run(
+        self,
+        playbook: str,
+        request: Mapping[str, Any],
+        kubeconfig: str | None,
+        cancelled: Cancelled = never_cancelled,
+    ) -> dict[str, Any]:
+        return self._runner.run(
+            playbook,
+            request,
+            kubeconfig,
+            timeout_seconds=self._settings.playbook_timeout,
+            cancelled=cancelled,
+        )
+
+    def _clean_up(self, eval_id: str, kubeconfig: str | None) -> str:
+        """Nothing where all is removed, else words on what was left. The first failure is the one to be told."""
+        try:
+            self.delete_eval_jobs(eval_id, kubeconfig)
+        except BudEvalError as error:
+            return f"; what had been made could not be removed: {error.detail}"
+        return ""
+
+    def _sweep(self, kubeconfig: str | None, not_before: float = float("-inf")) -> tuple[_Sweep, float]:
+        cluster = hashlib.sha256(kubeconfig.encode()).hexdigest() if kubeconfig else None
+        key = (cluster, self._settings.namespace)
+        return self._sweeps.ask(key, lambda: self._ask_cluster(kubeconfig), not_before=not_before)
+
+    def _ask_cluster(self, kubeconfig: str | None) -> _Sweep:
+        request = {"namespace": self._settings.namespace, "selector": names.RUN_SELECTOR}
+        return _parse_sweep(self._run("check_job_status_k8s.yml", request, kubeconfig))
+
+    def _status(self, sweep: _Sweep, name: str, uid: str | None, now: datetime) -> JobStatus:
+        job = sweep.jobs.get(name)
+        if job is None or (uid is not None and job["uid"] != uid):
+            return missing(name)
+        return job_status(job, sweep.pods.get(name, []), now, self._settings.pending_grace)
+
+    def _read(
+        self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None
+    ) -> tuple[dict[str, RunResult], list[str]]:
+        settings = self._settings
+        name = f"{names.READER_NAME}-{secrets.token_hex(5)}"
+        job = build_reader_job(
+            name,
+            eval_id,
+            namespace=settings.namespace,
+            volume_claim=settings.pvc_name,
+            image=settings.engine_image,
+            image_pull_policy=settings.image_pull_policy,
+            command=reader_command(job_names),
+            overlay=self._overlay,
+            deadline_seconds=int(READER_SECONDS),
+        )
+        request = {
+            "job": job,
+            "name": name,
+            "namespace": settings.namespace,
+            "selector": names.evaluation_selector(eval_id),
+            "limit_bytes": MAXIMUM_LOG_BYTES,
+            "timeout": READER_SECONDS,
+        }
+        answer = self._run("read_results_k8s.yml", request, kubeconfig)
+        if answer["log"] is None:
+            raise TemporaryError(_reader_reason(answer), title="Results could not be read")
+        return parse_log(answer["log"], job_names)
+
+
+def _asked_permissions() -> Sequence[Sequence[str]]:
+    return [(each.group, each.resource, each.verb, each.subresource) for each in REQUIRED_PERMISSIONS]
+
+
+def _parse_sweep(answer: Mapping[str, Any]) -> _Sweep:
+    if answer.get("schema") != SWEEP_SCHEMA:
+        raise PlaybookFailed(f"the sweep's answer has schema {answer.get('schema')!r}, not {SWEEP_SCHEMA}")
+    content = json.loads(answer["content"])
+    if (len(content["jobs"]), len(content["pods"])) != (answer["jobs"], answer["pods"]):
+        raise PlaybookFailed("the sweep's answer has other counts than it says")
+    pods: dict[str, list[JsonObject]] = defaultdict(list)
+    for pod in content["pods"]:
+        pods[pod["job"]].append(pod)
+    return _Sweep({job["name"]: job for job in content["jobs"]}, dict(pods))
+
+
+def _reader_reason(answer: Mapping[str, Any]) -> str:
+    status = job_status(answer["job"], answer["pods"], datetime.now(UTC))
+    told = f"{status.reason}: {status.message}" if status.reason else status.message
+    return f"the reader Job is {status.status}. {told}".strip()

@@ -18,5 +18,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         args = self._task.args
         return answer(
             args["kubeconfig"],
-            lambda cluster: remove(cluster, args["namespace"], args["selector"], args["named"], args["timeout"]),
+            lambda cluster: remove(
+                cluster, args["namespace"], args["selector"], args["only"], args["named"], args["timeout"]
+            ),
         )

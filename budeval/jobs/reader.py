@@ -1,0 +1,95 @@
+"""The short Job that reads results where the service has no access to their volume: its program, and what it prints.
+
+The program gets names as arguments and prints one JSON line for each. A log holds about 10 MiB before the node rotates
+it, so what does not fit is deferred, and asked for again by another reader.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from budeval.commons.redaction import printable
+from budeval.jobs.models import RunResult
+from budeval.jobs.names import is_job_name
+
+MAXIMUM_RESULT_BYTES = 1024 * 1024
+"""Bytes of one ``result.json``; real ones have about one thousand."""
+
+MAXIMUM_LOG_BYTES = 8 * 1024 * 1024
+"""Bytes that one reader prints; kubelet rotates a log at 10 MiB."""
+
+PROGRAM = """
+import base64, hashlib, json, os, stat, sys
+limit, budget = int(sys.argv[1]), int(sys.argv[2])
+def read(name):
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(os.path.join("/results", name, "result.json"), flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return {"error": "result.json is no regular file"}
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        return {"error": "result.json is larger than %d bytes" % limit}
+    digest = hashlib.sha256(content).hexdigest()
+    return {"size": len(content), "sha256": digest, "content_base64": base64.b64encode(content).decode()}
+for name in sys.argv[3:]:
+    try:
+        told = read(name)
+    except FileNotFoundError:
+        told = {"error": "there is no result.json"}
+    except OSError as error:
+        told = {"error": "result.json cannot be read: %s" % error.strerror}
+    line = json.dumps({"run": name, **told})
+    if len(line) > budget:
+        line = json.dumps({"run": name, "deferred": True})
+    budget -= len(line)
+    print(line, flush=True)
+"""
+
+
+def reader_command(job_names: Sequence[str]) -> list[str]:
+    """The command of a reader.
+
+    Raises:
+        ValueError: a name is no name of a Job, and so may not become a path.
+    """
+    for name in job_names:
+        if not is_job_name(name):
+            raise ValueError(f"no name of a Job: {printable(name, 80)!r}")
+    budget = MAXIMUM_LOG_BYTES - 200 * len(job_names)
+    return ["python3", "-I", "-c", PROGRAM, str(MAXIMUM_RESULT_BYTES), str(budget), *job_names]
+
+
+def parse_log(log: str, job_names: Sequence[str]) -> tuple[dict[str, RunResult], list[str]]:
+    """Results by name, and the names to ask for again.
+
+    Of a name nothing valid was printed for, the result is an error.
+    """
+    lines = {line["run"]: line for text in log.splitlines() if (line := _line(text)) is not None}
+    deferred = [name for name in job_names if lines.get(name, {}).get("deferred") is True]
+    results = {name: _result(lines.get(name)) for name in job_names if name not in deferred}
+    return results, deferred
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("run"), str) else None
+
+
+def _result(line: dict[str, Any] | None) -> RunResult:
+    if line is None:
+        return RunResult(error="the reader did not tell about this run")
+    if "error" in line:
+        return RunResult(error=printable(str(line["error"]), 300))
+    try:
+        content = base64.b64decode(line["content_base64"], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        return RunResult(error="the reader's line cannot be decoded")
+    if len(content) != line.get("size") or hashlib.sha256(content).hexdigest() != line.get("sha256"):
+        return RunResult(error="result.json was damaged on its way: size or checksum do not match")
+    return RunResult(content=content)

@@ -1,0 +1,94 @@
+"""Judges what a cluster answered: can evaluations be run on it, and what exactly is in the way. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from budeval.commons.errors import ClusterNotReady, ClusterUnauthorized, ClusterUnreachable
+from budeval.commons.redaction import printable
+from budeval.jobs.models import ClusterReport
+from budeval.jobs.permissions import Permission
+
+JsonObject = Mapping[str, Any]
+
+
+def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> ClusterReport:
+    """A report on a cluster that is ready.
+
+    Args:
+        answers: HTTP status and body of each question, as the playbook brings them.
+        namespace: the namespace that was asked about.
+        volume_claim: name of the PersistentVolumeClaim that was asked about.
+
+    Raises:
+        ClusterUnreachable: the API server is there, but cannot answer now.
+        ClusterUnauthorized: it does not know these credentials.
+        ClusterNotReady: names everything that is missing, not only the first.
+    """
+    version = answers["version"]
+    _raise_for_server(version)
+    missing = [answer for answer in answers["permissions"] if not _is_allowed(answer)]
+    claim_problems, warnings = _judge_claim(answers["volume_claim"], namespace, volume_claim)
+    problems = [
+        *_judge_namespace(answers["namespace"], namespace, none_granted=len(missing) == len(answers["permissions"])),
+        *_judge_permissions(missing, namespace),
+        *claim_problems,
+    ]
+    if problems:
+        raise ClusterNotReady("; ".join(problems))
+    return ClusterReport(
+        server_version=printable(str(version["body"].get("gitVersion", "unknown")), 50),
+        namespace=namespace,
+        volume_claim=volume_claim,
+        warnings=warnings,
+    )
+
+
+def _raise_for_server(version: JsonObject) -> None:
+    message = printable(str(version["body"].get("message", "")), 300)
+    if version["status"] == 401:
+        raise ClusterUnauthorized(
+            f"the API server does not accept the credentials of the kubeconfig (401 {message}): use valid ones"
+        )
+    if version["status"] == 429 or version["status"] >= 500:
+        raise ClusterUnreachable(f"the API server answered {version['status']} {message}".rstrip())
+
+
+def _is_allowed(answer: JsonObject) -> bool:
+    return bool(answer["body"].get("status", {}).get("allowed")) if answer["status"] == 201 else False
+
+
+def _judge_namespace(answer: JsonObject, namespace: str, *, none_granted: bool) -> list[str]:
+    if answer["status"] == 404:
+        return [f"namespace {namespace} does not exist: create it, or set BUDEVAL_NAMESPACE"]
+    if answer["status"] == 403 and none_granted:
+        return [f"namespace {namespace} does not exist, or nothing is granted in it to the identity of the kubeconfig"]
+    if answer["status"] == 200 and answer["body"].get("status", {}).get("phase") == "Terminating":
+        return [f"namespace {namespace} is being deleted"]
+    return []
+
+
+def _judge_permissions(missing: list[JsonObject], namespace: str) -> list[str]:
+    if not missing:
+        return []
+    words = ", ".join(str(_permission(answer["permission"])) for answer in missing)
+    return [f"not permitted in namespace {namespace}: {words}; grant them by the Role that budeval comes with"]
+
+
+def _permission(parts: list[str]) -> Permission:
+    group, resource, verb, subresource = parts
+    return Permission(group, resource, verb, subresource)
+
+
+def _judge_claim(answer: JsonObject, namespace: str, name: str) -> tuple[list[str], list[str]]:
+    """Problems and warnings. A claim that may not be read is already told as a missing permission."""
+    if answer["status"] == 404:
+        return [f"PersistentVolumeClaim {name} does not exist in namespace {namespace}: create it"], []
+    if answer["status"] != 200:
+        return [], []
+    phase = answer["body"].get("status", {}).get("phase", "Pending")
+    if phase == "Bound":
+        return [], []
+    if phase == "Pending" and answer["body"].get("spec", {}).get("storageClassName"):
+        # Its class may bind it when the first pod is there; a Role cannot look at classes.
+        return [], [f"PersistentVolumeClaim {name} is not bound yet; it may be when the first pod uses it"]
+    return [f"PersistentVolumeClaim {name} is {phase}, not Bound: it needs a volume or a storage class"], []
