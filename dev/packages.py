@@ -1,0 +1,80 @@
+"""Debian packages the stack needs, installed only where they are missing."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dev.console import line
+from dev.errors import StackError
+from dev.settings import Settings
+from dev.shell import run, run_logged
+
+NODE_PACKAGES = ("etcd-server", "containerd", "runc", "containernetworking-plugins")
+REDIS_PACKAGES = ("redis-server",)
+IMAGE_PACKAGES = ("buildah", "mmdebstrap", "busybox-static")
+MODEL_PACKAGES = ("libgomp1",)
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+INSTALL_TIMEOUT_SECONDS = 1800.0
+LOCK_WAIT = "DPkg::Lock::Timeout=300"
+
+
+def missing_packages(wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted packages that dpkg does not know as installed."""
+    if shutil.which("dpkg-query") is None:
+        raise StackError(
+            f"This is no Debian system (no dpkg-query). Install what these packages hold: {' '.join(wanted)}"
+        )
+    format_ = "-f=${Package} ${db:Status-Status}\n"
+    listing = run(["sh", "-c", 'dpkg-query -W "$@" 2>/dev/null || true', "sh", format_, *wanted], timeout=30)
+    installed = {
+        name for name, _, status in (row.partition(" ") for row in listing.splitlines()) if status == "installed"
+    }
+    return [name for name in wanted if name not in installed]
+
+
+def ensure_packages(settings: Settings, wanted: Sequence[str]) -> None:
+    """Install what is missing, without letting any package start or enable a service.
+
+    Raises:
+        StackError: packages are missing and this is not root, or apt-get failed.
+    """
+    missing = missing_packages(wanted)
+    if not missing:
+        return
+    if os.getuid() != 0:
+        raise StackError(f"Packages are missing; install them as root: apt-get install {' '.join(missing)}")
+    with line(f"install {' '.join(missing)}"), _no_services():
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        log = settings.logs / "apt-get.log"
+        run_logged(["apt-get", "-q", "-o", LOCK_WAIT, "update"], log, timeout=INSTALL_TIMEOUT_SECONDS, env=env)
+        run_logged(
+            ["apt-get", "-q", "-y", "-o", LOCK_WAIT, "install", "--no-install-recommends", *missing],
+            settings.logs / "apt-get-install.log",
+            timeout=INSTALL_TIMEOUT_SECONDS,
+            env=env,
+        )
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    """Keep package scripts from starting daemons, now and at the next boot: the stack starts its own."""
+    before = _enabled_units()
+    own_policy = not POLICY.exists()
+    if own_policy:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if own_policy:
+            POLICY.unlink(missing_ok=True)
+        if fresh := sorted(_enabled_units() - before):
+            run(["systemctl", "disable", *fresh], timeout=60)
+
+
+def _enabled_units() -> set[str]:
+    """Services that start at boot."""
+    return {unit.name for unit in Path("/etc/systemd/system/multi-user.target.wants").glob("*.service")}

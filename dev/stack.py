@@ -1,0 +1,266 @@
+"""The stack as a whole: what it consists of, in which order it comes up, and how it goes away."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dev import console, environment, files, gobuild, packages, probes, redis, runtime
+from dev.errors import StackError
+from dev.kubernetes import teardown
+from dev.kubernetes.cluster import Cluster, cluster_manifests, local_manifests
+from dev.kubernetes.node import Node
+from dev.probes import Probe
+from dev.runtime import Runtime
+from dev.settings import Settings
+from dev.supervision import ProcessState, Program, Supervisor
+
+READY_TIMEOUT_SECONDS = 120.0
+# A part may need a second start while its neighbour still lets go of a port; later ends are failures.
+GRACE_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A supervised process of the stack and how to tell that it is ready."""
+
+    program: Program
+    ready: Probe
+    group: str
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """A line of `status`."""
+
+    name: str
+    state: str
+    """ready, starting, or what supervisord calls it."""
+    pid: int | None
+    uptime: int | None
+    detail: str
+
+
+class Stack:
+    """Every part of the local stack, brought up and taken down by name."""
+
+    def __init__(self, settings: Settings, overrides: Mapping[str, str] | None = None) -> None:
+        self.settings = settings
+        self.supervisor = Supervisor(settings)
+        self._overrides = os.environ if overrides is None else overrides
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The Dapr runtime in use."""
+        found = None if self.settings.own_dapr else runtime.find_initialised(Path.home())
+        return found or runtime.own_runtime(self.settings, gobuild.binary_directory(self.settings, gobuild.DAPR))
+
+    @cached_property
+    def node(self) -> Node:
+        return Node(self.settings, gobuild.binary_directory(self.settings, gobuild.KUBERNETES))
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster in use, as its administrator."""
+        kubectl = gobuild.binary_directory(self.settings, gobuild.KUBERNETES) / "kubectl"
+        kubeconfig = None if self.settings.use_existing_cluster else self.settings.admin_kubeconfig
+        return Cluster(self.settings, kubectl, kubeconfig)
+
+    @property
+    def _starts_cluster(self) -> bool:
+        return not self.settings.use_existing_cluster
+
+    def parts(self) -> list[Part]:
+        """Every process `up` starts, in the order of their dependencies."""
+        return [*self._messaging_parts(), *self._cluster_parts(), *self._model_parts()]
+
+    def _messaging_parts(self) -> list[Part]:
+        if not self.runtime.ours:
+            return []
+        settings, ports = self.settings, self.settings.ports
+        binaries = gobuild.binary_directory(settings, gobuild.DAPR)
+        return [
+            Part(redis.program(settings), probes.redis(ports.redis), "redis"),
+            Part(runtime.placement(settings, binaries), probes.http_ok(ports.placement_health, "/healthz"), "dapr"),
+            Part(runtime.scheduler(settings, binaries), probes.http_ok(ports.scheduler_health, "/healthz"), "dapr"),
+        ]
+
+    def _cluster_parts(self) -> list[Part]:
+        if not self._starts_cluster:
+            return []
+        node = self.node
+        return [
+            Part(node.etcd(), node.etcd_ready(), "api"),
+            Part(node.apiserver(), node.apiserver_ready(), "api"),
+            Part(node.controller_manager(), node.controller_manager_ready(), "api"),
+            Part(node.scheduler(), node.scheduler_ready(), "node"),
+            Part(node.containerd(), node.containerd_ready(), "node"),
+            Part(node.kubelet(), node.kubelet_ready(), "node"),
+        ]
+
+    def _model_parts(self) -> list[Part]:
+        return []
+
+    def services(self) -> list[Program]:
+        """The service and its sidecar: known to the supervisor, started by `python -m dev service start`."""
+        sidecar = runtime.sidecar(
+            self.settings, self.runtime, environment.sidecar_environment(self.settings, self.runtime)
+        )
+        values = environment.service_environment(self.settings, self._overrides)
+        python = self.settings.root / ".venv" / "bin" / "python"
+        service = Program(
+            "budeval",
+            [python, "-m", "budeval"],
+            {**values, "PATH": f"{python.parent}:{os.defpath}"},
+            stop_seconds=15,
+            stop_group=True,
+        )
+        return [service, sidecar]
+
+    def up(self, groups: Sequence[str]) -> None:
+        """Bring the chosen groups up; running it again changes nothing.
+
+        Raises:
+            StackError: something is missing or does not get ready; the message says what and where its log is.
+        """
+        parts = [part for part in self.parts() if part.group in groups]
+        self._install(groups)
+        self._prepare(groups)
+        self.supervisor.apply([*(part.program for part in self.parts()), *self.services()])
+        for part in parts:
+            self._start(part)
+            self._after(part)
+        self._write_environment()
+
+    def _install(self, groups: Sequence[str]) -> None:
+        wanted: list[str] = []
+        if "redis" in groups and self.runtime.ours:
+            wanted += packages.REDIS_PACKAGES
+        if {"api", "node"} & set(groups) and self._starts_cluster:
+            wanted += packages.NODE_PACKAGES
+        packages.ensure_packages(self.settings, wanted)
+        if "dapr" in groups and self.runtime.ours:
+            gobuild.ensure_programs(self.settings, gobuild.DAPR)
+            gobuild.ensure_programs(self.settings, gobuild.DAPR_CLI)
+        if "api" in groups:
+            gobuild.ensure_programs(self.settings, gobuild.KUBERNETES)
+
+    def _prepare(self, groups: Sequence[str]) -> None:
+        """Write what the programs read at their start."""
+        if not self._starts_cluster:
+            return
+        if self.node.write_files():
+            files.write(self.settings.kubernetes / "applied", "")
+        if "node" in groups:
+            require_root()
+            teardown.create_cgroups(self.settings)
+
+    def _start(self, part: Part) -> None:
+        with console.line(part.name) as current:
+
+            def alive() -> None:
+                if current.elapsed() > GRACE_SECONDS:
+                    self.supervisor.ensure_alive(part.name)
+
+            self.supervisor.start(part.name)
+            probes.wait_until(part.ready, READY_TIMEOUT_SECONDS, part.name, alive)
+
+    def _after(self, part: Part) -> None:
+        """What becomes possible once this part is ready."""
+        if part.name == "kube-controller-manager":
+            self._apply_manifests()
+        elif part.name == "kubelet":
+            with console.line("node"):
+                probes.wait_until(self.cluster.node_ready, READY_TIMEOUT_SECONDS, "The node")
+
+    def _apply_manifests(self) -> None:
+        documents = local_manifests(self.settings)
+        stamp = self.settings.kubernetes / "applied"
+        with console.line("manifests and identity") as current:
+            key = files.digest(repr(documents))
+            if files.read(stamp) == key:
+                current.note = "unchanged"
+            else:
+                self.cluster.apply(documents)
+                probes.wait_until(self.cluster.claim_bound, READY_TIMEOUT_SECONDS, "The claim budeval-data")
+                files.write(stamp, key)
+            self.cluster.ensure_service_kubeconfig()
+
+    def set_cluster_up(self) -> None:
+        """Give an existing cluster what the service needs there: namespace, identity, claim."""
+        gobuild.ensure_programs(self.settings, gobuild.KUBERNETES)
+        with console.line("manifests and identity"):
+            self.cluster.apply(cluster_manifests(self.settings))
+            self.cluster.ensure_service_kubeconfig()
+
+    def _write_environment(self) -> None:
+        values = {
+            **environment.service_environment(self.settings, self._overrides),
+            **environment.sidecar_environment(self.settings, self.runtime),
+        }
+        modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.ours else [])]
+        path = [gobuild.binary_directory(self.settings, module) for module in modules]
+        home = runtime.arrange_for_cli(self.settings, self.runtime)
+        environment.write_environment(self.settings, values, path, home)
+
+    def status(self) -> list[PartStatus]:
+        """The state of every part, and of the service where it was started."""
+        states = self.supervisor.states() if self.supervisor.is_running() else {}
+        lines = [_part_status(part, states.get(part.name)) for part in self.parts()]
+        return [*lines, *(_service_status(states[name]) for name in ("daprd", "budeval") if name in states)]
+
+    def down(self) -> None:
+        """Stop everything; leave no process, mount, cgroup or socket. Data stay for the next `up`."""
+        if self.supervisor.is_running():
+            for name in ("budeval", "daprd", "kubelet"):
+                self._stop(name)
+        self._remove_pods()
+        if self.supervisor.is_running():
+            with console.line("all other parts") as current:
+                self.supervisor.shutdown()
+                current.state = "stopped"
+        with console.line("processes, mounts, cgroups") as current:
+            teardown.kill_leftovers(self.settings)
+            teardown.unmount_all(self.settings)
+            teardown.remove_cgroups(self.settings)
+            teardown.remove_files([self.settings.containerd_socket, self.settings.supervisor_socket])
+            current.state = "removed"
+
+    def _stop(self, name: str) -> None:
+        with console.line(name) as current:
+            self.supervisor.stop(name)
+            current.state = "stopped"
+
+    def _remove_pods(self) -> None:
+        with console.line("pods") as current:
+            teardown.kill_pods(self.settings)
+            if probes.passes(probes.unix(self.settings.containerd_socket)):
+                teardown.delete_containers(self.settings)
+            current.state = "removed"
+
+
+def require_root() -> None:
+    """Raise StackError unless this is root: a node makes mounts and cgroups."""
+    if os.getuid() != 0:
+        raise StackError(
+            "The local Kubernetes node needs root (it makes mounts and cgroups). Run this as root, or set "
+            "KUBECONFIG to use a cluster of your own."
+        )
+
+
+def _part_status(part: Part, state: ProcessState | None) -> PartStatus:
+    if state is None:
+        return PartStatus(part.name, "stopped", None, None, "")
+    if state.state != "RUNNING":
+        return PartStatus(part.name, state.state.lower(), state.pid, None, state.detail)
+    word = "ready" if probes.passes(part.ready) else "starting"
+    return PartStatus(part.name, word, state.pid, state.uptime, "")
+
+
+def _service_status(state: ProcessState) -> PartStatus:
+    return PartStatus(state.name, state.state.lower(), state.pid, state.uptime, "")
