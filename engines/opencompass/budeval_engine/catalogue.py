@@ -57,7 +57,7 @@ def find(dataset_id: str, directory: Path) -> Path:
 
 def load(path: Path) -> list[Any]:
     """Return the data sets that the configuration file defines; none when it only serves others."""
-    from mmengine.config import Config
+    from mmengine.config import Config  # type: ignore[import-not-found]
 
     config = Config.fromfile(str(path), format_python_code=False)
     found: list[Any] = []

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opencompass.models import OpenAI
+from opencompass.models import OpenAI  # type: ignore[import-not-found]
 
 from budeval_engine import session
 from budeval_engine.asking import Asking

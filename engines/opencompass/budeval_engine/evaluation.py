@@ -76,7 +76,7 @@ def _datasets(config: run_config.RunConfig) -> list[Any]:
 
 def _count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:
     """Load every data set as OpenCompass will and count its questions; raises EngineError DatasetMissing."""
-    from opencompass.utils import build_dataset_from_cfg, dataset_abbr_from_cfg
+    from opencompass.utils import build_dataset_from_cfg, dataset_abbr_from_cfg  # type: ignore[import-not-found]
 
     counts: dict[str, int] = {}
     for dataset in datasets:
@@ -92,7 +92,7 @@ def _count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:
 
 def _write_plan(layout: Layout, config: run_config.RunConfig, datasets: list[Any]) -> Path:
     """Write the configuration that OpenCompass reads. Nothing in it was written by a user, checked numbers aside."""
-    from mmengine.config import Config
+    from mmengine.config import Config  # type: ignore[import-not-found]
 
     parameters = config.parameters
     model = {
@@ -162,7 +162,7 @@ def _infer(layout: Layout, config: run_config.RunConfig, key: str, plan: Path, e
 
 def _run_opencompass(plan: Path, layout: Layout, mode: str) -> None:
     """Call OpenCompass' command in this process. With `--debug` it raises what it otherwise logs and forgets."""
-    from opencompass.cli.main import main as opencompass
+    from opencompass.cli.main import main as opencompass  # type: ignore[import-not-found]
 
     output = layout.opencompass.parent
     arguments = [
