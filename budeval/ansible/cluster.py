@@ -123,9 +123,11 @@ def verify(cluster: Cluster, namespace: str, volume_claim: str, permissions: lis
     version = _answer(cluster, "GET", "/version")
     if version["status"] == 401 or version["status"] >= 500:
         return {"version": version}
+    # A Role may grant these on one object only.
+    named = {"namespaces": namespace, "persistentvolumeclaims": volume_claim}
     return {
         "version": version,
-        "permissions": [_access(cluster, namespace, permission) for permission in permissions],
+        "permissions": [_access(cluster, namespace, permission, named) for permission in permissions],
         "namespace": _answer(cluster, "GET", f"/api/v1/namespaces/{_segment(namespace)}"),
         "volume_claim": _answer(
             cluster,
@@ -270,7 +272,7 @@ def _log(cluster: Cluster, namespace: str, pod: str, limit_bytes: int) -> str:
     return body.decode(errors="replace")
 
 
-def _access(cluster: Cluster, namespace: str, permission: list[str]) -> JsonObject:
+def _access(cluster: Cluster, namespace: str, permission: list[str], named: Mapping[str, str]) -> JsonObject:
     group, resource, verb, subresource = permission
     wanted = {
         "namespace": namespace,
@@ -278,7 +280,7 @@ def _access(cluster: Cluster, namespace: str, permission: list[str]) -> JsonObje
         "resource": resource,
         "verb": verb,
         "subresource": subresource,
-        **({"name": namespace} if resource == "namespaces" else {}),
+        "name": named.get(resource, ""),
     }
     review = {
         "apiVersion": "authorization.k8s.io/v1",

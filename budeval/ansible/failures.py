@@ -1,5 +1,6 @@
 """From what a playbook printed to an error of budeval. Pure."""
 
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -13,10 +14,6 @@ _UNANSWERED = re.compile(
     r"|Network is unreachable|Name or service not known|Temporary failure in name resolution|Remote end closed",
     re.IGNORECASE,
 )
-_OVERLOADED = re.compile(
-    r"\b(429|500|502|503|504)\b[^\n]{0,40}(Reason|Too Many|Internal|Bad Gateway|Unavailable|Timeout)"
-)
-_UNAUTHORIZED = re.compile(r"\b401\b|Unauthorized")
 
 
 class TaskFailure(NamedTuple):
@@ -39,18 +36,18 @@ def playbook_error(playbook: str, failures: list[TaskFailure], tail: list[str]) 
     if not told:
         return PlaybookFailed(f"{playbook}: {printable(' '.join(tail), MAXIMUM_MESSAGE_LENGTH) or 'no reason given'}")
     first = told[0]
-    message = printable(first.message, MAXIMUM_MESSAGE_LENGTH)
     if first.cluster_error is not None:
-        return _of_cluster(message, first.cluster_error)
-    if _UNANSWERED.search(first.message) or _OVERLOADED.search(first.message):
-        return ClusterUnreachable(message)
-    if _UNAUTHORIZED.search(first.message):
-        return ClusterUnauthorized(message)
-    return PlaybookFailed(f"{first.task}: {message}")
+        return _of_cluster(first.message, first.cluster_error)
+    status = _status_object(first.message)
+    if status is not None:
+        return _of_cluster(str(status.get("message")), {"kind": "status", "status": status.get("code")})
+    if _UNANSWERED.search(first.message):
+        return ClusterUnreachable(printable(first.message, MAXIMUM_MESSAGE_LENGTH))
+    return PlaybookFailed(f"{first.task}: {printable(first.message, MAXIMUM_MESSAGE_LENGTH)}")
 
 
-def _of_cluster(message: str, error: dict[str, Any]) -> BudEvalError:
-    status = error.get("status")
+def _of_cluster(text: str, error: dict[str, Any]) -> BudEvalError:
+    message, status = printable(text, MAXIMUM_MESSAGE_LENGTH), error.get("status")
     if error["kind"] == "connection":
         return ClusterUnreachable(message)
     if error["kind"] == "config":
@@ -60,3 +57,15 @@ def _of_cluster(message: str, error: dict[str, Any]) -> BudEvalError:
     if status == 429 or (isinstance(status, int) and status >= 500):
         return ClusterUnreachable(f"the API server answered {status}: {message}")
     return PlaybookFailed(f"the API server answered {status}: {message}")
+
+
+def _status_object(text: str) -> dict[str, Any] | None:
+    """The ``Status`` of Kubernetes that modules of kubernetes.core put behind words of their own."""
+    begin = text.find('{"kind":"Status"')
+    if begin < 0:
+        return None
+    try:
+        status, _ = json.JSONDecoder().raw_decode(text[begin:])
+    except ValueError:
+        return None
+    return status if isinstance(status, dict) else None

@@ -14,7 +14,6 @@ from budeval.ansible.single_flight import SingleFlight
 from budeval.commons.errors import (
     BudEvalError,
     DeploymentFailed,
-    PermanentError,
     PlaybookCancelled,
     PlaybookFailed,
     TemporaryError,
@@ -108,7 +107,7 @@ class AnsibleOrchestrator:
             except PlaybookCancelled:
                 self._clean_up(objects.eval_id, kubeconfig)
                 raise
-            except PermanentError as error:
+            except PlaybookFailed as error:
                 raise DeploymentFailed(f"{error.detail}{self._clean_up(objects.eval_id, kubeconfig)}") from error
         jobs = [DeployedJob.model_validate(job) for job in answer["jobs"]]
         if sorted(job.name for job in jobs) != sorted(objects.job_names):
@@ -230,7 +229,7 @@ class AnsibleOrchestrator:
             image_pull_policy=settings.image_pull_policy,
             command=reader_command(job_names),
             overlay=self._overlay,
-            deadline_seconds=int(READER_SECONDS),
+            deadline_seconds=int(2 * READER_SECONDS),
         )
         request = {
             "job": job,

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from budeval.jobs import names
 from budeval.jobs.models import EvaluationObjects, JobSpecInput, JsonObject
 from budeval.jobs.overlay import PodTemplateOverlay
+from budeval.jobs.reader import RESULTS_DIRECTORY
 
 CONTAINER = "engine"
 API_KEY_VARIABLE = "OPENAI_API_KEY"
@@ -115,7 +116,7 @@ def build_reader_job(
         "securityContext": _container_security(),
         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "volumeMounts": [
-            {"name": "data", "mountPath": "/results", "subPath": f"results/{eval_id}", "readOnly": True},
+            {"name": "data", "mountPath": RESULTS_DIRECTORY, "subPath": f"results/{eval_id}", "readOnly": True},
         ],
     }
     template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, [_data_volume(volume_claim)])}

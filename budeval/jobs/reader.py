@@ -15,6 +15,9 @@ from budeval.commons.redaction import printable
 from budeval.jobs.models import RunResult
 from budeval.jobs.names import is_job_name
 
+RESULTS_DIRECTORY = "/results"
+"""Where the reader sees the results of its evaluation."""
+
 MAXIMUM_RESULT_BYTES = 1024 * 1024
 """Bytes of one ``result.json``; real ones have about one thousand."""
 
@@ -23,10 +26,10 @@ MAXIMUM_LOG_BYTES = 8 * 1024 * 1024
 
 PROGRAM = """
 import base64, hashlib, json, os, stat, sys
-limit, budget = int(sys.argv[1]), int(sys.argv[2])
+root, limit, budget = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def read(name):
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with os.fdopen(os.open(os.path.join("/results", name, "result.json"), flags), "rb") as file:
+    with os.fdopen(os.open(os.path.join(root, name, "result.json"), flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return {"error": "result.json is no regular file"}
         content = file.read(limit + 1)
@@ -34,7 +37,7 @@ def read(name):
         return {"error": "result.json is larger than %d bytes" % limit}
     digest = hashlib.sha256(content).hexdigest()
     return {"size": len(content), "sha256": digest, "content_base64": base64.b64encode(content).decode()}
-for name in sys.argv[3:]:
+for name in sys.argv[4:]:
     try:
         told = read(name)
     except FileNotFoundError:
@@ -59,7 +62,7 @@ def reader_command(job_names: Sequence[str]) -> list[str]:
         if not is_job_name(name):
             raise ValueError(f"no name of a Job: {printable(name, 80)!r}")
     budget = MAXIMUM_LOG_BYTES - 200 * len(job_names)
-    return ["python3", "-I", "-c", PROGRAM, str(MAXIMUM_RESULT_BYTES), str(budget), *job_names]
+    return ["python3", "-I", "-c", PROGRAM, RESULTS_DIRECTORY, str(MAXIMUM_RESULT_BYTES), str(budget), *job_names]
 
 
 def parse_log(log: str, job_names: Sequence[str]) -> tuple[dict[str, RunResult], list[str]]:
