@@ -9,9 +9,7 @@ from dataclasses import asdict
 
 from dev.errors import StackError
 from dev.settings import load_settings
-from dev.stack import PartStatus, Stack
-
-GROUPS = ("redis", "dapr", "api", "node", "model")
+from dev.stack import GROUPS, PartStatus, Stack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop everything; data and caches stay")
     status = commands.add_parser("status", help="show every part")
     status.add_argument("--json", action="store_true", help="for programs")
+    service = commands.add_parser("service", help="start or stop the service and its sidecar, supervised")
+    service.add_argument("action", choices=["start", "stop"])
     commands.add_parser("cluster-setup", help="give the cluster of KUBECONFIG what the service needs")
     return parser
 
@@ -52,6 +52,10 @@ def _dispatch(options: argparse.Namespace, stack: Stack) -> int:
             print(f"down after {time.monotonic() - started:.1f} s")
         case "cluster-setup":
             stack.set_cluster_up()
+        case "service" if options.action == "start":
+            stack.start_service()
+        case "service":
+            stack.stop_service()
         case "status":
             return _show(stack.status(), as_json=options.json)
     return 0

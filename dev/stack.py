@@ -1,13 +1,15 @@
 """The stack as a whole: what it consists of, in which order it comes up, and how it goes away."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dev import console, environment, files, gobuild, packages, probes, redis, runtime
+from dev import console, environment, files, gobuild, images, model, packages, probes, redis, runtime
+from dev.datasets import installation as datasets
 from dev.errors import StackError
+from dev.kubernetes import images as node_images
 from dev.kubernetes import teardown
 from dev.kubernetes.cluster import Cluster, cluster_manifests, local_manifests
 from dev.kubernetes.node import Node
@@ -19,19 +21,21 @@ from dev.supervision import ProcessState, Program, Supervisor
 READY_TIMEOUT_SECONDS = 120.0
 # A part may need a second start while its neighbour still lets go of a port; later ends are failures.
 GRACE_SECONDS = 8.0
+IDLE_STATES = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
+# The pause image is part of every pod; the engine's is large and only needed to run evaluations.
+IMAGE_GROUPS = {"pause": "node", "engine": "engine"}
+GROUPS = ("redis", "dapr", "api", "node", "engine", "data", "model")
 
 
 @dataclass(frozen=True)
 class Part:
     """A supervised process of the stack and how to tell that it is ready."""
 
-    program: Program
+    name: str
+    program: Callable[[], Program]
+    """Called only where the part's group is installed."""
     ready: Probe
     group: str
-
-    @property
-    def name(self) -> str:
-        return self.program.name
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,11 @@ class Stack:
         settings, ports = self.settings, self.settings.ports
         binaries = gobuild.binary_directory(settings, gobuild.DAPR)
         return [
-            Part(redis.program(settings), probes.redis(ports.redis), "redis"),
-            Part(runtime.placement(settings, binaries), probes.http_ok(ports.placement_health, "/healthz"), "dapr"),
-            Part(runtime.scheduler(settings, binaries), probes.http_ok(ports.scheduler_health, "/healthz"), "dapr"),
+            Part("redis", lambda: redis.program(settings), probes.redis(ports.redis), "redis"),
+            Part("placement", lambda: runtime.placement(settings, binaries), _health(ports.placement_health), "dapr"),
+            Part(
+                "dapr-scheduler", lambda: runtime.scheduler(settings, binaries), _health(ports.scheduler_health), "dapr"
+            ),
         ]
 
     def _cluster_parts(self) -> list[Part]:
@@ -95,16 +101,17 @@ class Stack:
             return []
         node = self.node
         return [
-            Part(node.etcd(), node.etcd_ready(), "api"),
-            Part(node.apiserver(), node.apiserver_ready(), "api"),
-            Part(node.controller_manager(), node.controller_manager_ready(), "api"),
-            Part(node.scheduler(), node.scheduler_ready(), "node"),
-            Part(node.containerd(), node.containerd_ready(), "node"),
-            Part(node.kubelet(), node.kubelet_ready(), "node"),
+            Part("etcd", node.etcd, node.etcd_ready(), "api"),
+            Part("kube-apiserver", node.apiserver, node.apiserver_ready(), "api"),
+            Part("kube-controller-manager", node.controller_manager, node.controller_manager_ready(), "api"),
+            Part("kube-scheduler", node.scheduler, node.scheduler_ready(), "node"),
+            Part("containerd", node.containerd, node.containerd_ready(), "node"),
+            Part("kubelet", node.kubelet, node.kubelet_ready(), "node"),
         ]
 
     def _model_parts(self) -> list[Part]:
-        return []
+        settings = self.settings
+        return [Part("model", lambda: _model_program(settings), _health(settings.ports.model, "/health"), "model")]
 
     def services(self) -> list[Program]:
         """The service and its sidecar: known to the supervisor, started by `python -m dev service start`."""
@@ -131,11 +138,24 @@ class Stack:
         parts = [part for part in self.parts() if part.group in groups]
         self._install(groups)
         self._prepare(groups)
-        self.supervisor.apply([*(part.program for part in self.parts()), *self.services()])
+        if not self.supervisor.is_running():
+            # What a killed supervisor left would hold the ports.
+            teardown.kill_leftovers(self.settings)
+        self.supervisor.apply(self._programs(groups))
         for part in parts:
             self._start(part)
             self._after(part)
+        if "engine" in self._images(groups):
+            self._import("engine")
+        if "data" in groups and self._starts_cluster:
+            datasets.install(self.settings.data / "datasets")
         self._write_environment()
+
+    def _programs(self, groups: Sequence[str]) -> list[Program]:
+        """What is to be known to the supervisor: what is asked for now, and what it knows already."""
+        known = self.supervisor.states() if self.supervisor.is_running() else {}
+        chosen = [part for part in self.parts() if part.group in groups or part.name in known]
+        return [*(part.program() for part in chosen), *self.services()]
 
     def _install(self, groups: Sequence[str]) -> None:
         wanted: list[str] = []
@@ -149,6 +169,16 @@ class Stack:
             gobuild.ensure_programs(self.settings, gobuild.DAPR_CLI)
         if "api" in groups:
             gobuild.ensure_programs(self.settings, gobuild.KUBERNETES)
+        for image in self._images(groups):
+            images.ensure_image(self.settings, image)
+        if "model" in groups:
+            model.ensure_model_venv(self.settings)
+
+    def _images(self, groups: Sequence[str]) -> list[str]:
+        """Names of the images the node is to have."""
+        if not self._starts_cluster:
+            return []
+        return [image for image, group in IMAGE_GROUPS.items() if group in groups]
 
     def _prepare(self, groups: Sequence[str]) -> None:
         """Write what the programs read at their start."""
@@ -167,6 +197,11 @@ class Stack:
                 if current.elapsed() > GRACE_SECONDS:
                     self.supervisor.ensure_alive(part.name)
 
+            if self.supervisor.states()[part.name].state in IDLE_STATES and probes.passes(part.ready):
+                raise StackError(
+                    f"Another program already answers in the place of {part.name}; stop it, or choose "
+                    "other ports with BUDEVAL_PORT_BASE"
+                )
             self.supervisor.start(part.name)
             probes.wait_until(part.ready, READY_TIMEOUT_SECONDS, part.name, alive)
 
@@ -174,6 +209,8 @@ class Stack:
         """What becomes possible once this part is ready."""
         if part.name == "kube-controller-manager":
             self._apply_manifests()
+        elif part.name == "containerd":
+            self._import("pause")
         elif part.name == "kubelet":
             with console.line("node"):
                 probes.wait_until(self.cluster.node_ready, READY_TIMEOUT_SECONDS, "The node")
@@ -190,6 +227,14 @@ class Stack:
                 probes.wait_until(self.cluster.claim_bound, READY_TIMEOUT_SECONDS, "The claim budeval-data")
                 files.write(stamp, key)
             self.cluster.ensure_service_kubeconfig()
+
+    def _import(self, name: str) -> None:
+        archive, reference = images.ensure_image(self.settings, name), images.IMAGES[name].reference
+        with console.line(f"image {name}") as current:
+            if node_images.is_imported(self.settings, reference, archive):
+                current.note = "unchanged"
+            else:
+                node_images.import_image(self.settings, reference, archive)
 
     def set_cluster_up(self) -> None:
         """Give an existing cluster what the service needs there: namespace, identity, claim."""
@@ -216,9 +261,8 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything; leave no process, mount, cgroup or socket. Data stay for the next `up`."""
-        if self.supervisor.is_running():
-            for name in ("budeval", "daprd", "kubelet"):
-                self._stop(name)
+        for name in ("budeval", "daprd", "kubelet"):
+            self._stop(name)
         self._remove_pods()
         if self.supervisor.is_running():
             with console.line("all other parts") as current:
@@ -231,7 +275,23 @@ class Stack:
             teardown.remove_files([self.settings.containerd_socket, self.settings.supervisor_socket])
             current.state = "removed"
 
+    def start_service(self) -> None:
+        """Start the service and its sidecar and wait until both answer."""
+        ports = self.settings.ports
+        for name, ready in (
+            ("budeval", probes.http_ok(ports.service, "/livez")),
+            ("daprd", probes.tcp(ports.daprd_http)),
+        ):
+            self._start(Part(name, lambda: self.services()[0], ready, "service"))
+
+    def stop_service(self) -> None:
+        """Stop the service first, so that it can say goodbye to its sidecar."""
+        for name in ("budeval", "daprd"):
+            self._stop(name)
+
     def _stop(self, name: str) -> None:
+        if not self.supervisor.is_running():
+            return
         with console.line(name) as current:
             self.supervisor.stop(name)
             current.state = "stopped"
@@ -251,6 +311,14 @@ def require_root() -> None:
             "The local Kubernetes node needs root (it makes mounts and cgroups). Run this as root, or set "
             "KUBECONFIG to use a cluster of your own."
         )
+
+
+def _health(port: int, path: str = "/healthz") -> Probe:
+    return probes.http_ok(port, path)
+
+
+def _model_program(settings: Settings) -> Program:
+    return Program("model", model.model_command(settings), stop_group=True)
 
 
 def _part_status(part: Part, state: ProcessState | None) -> PartStatus:

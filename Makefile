@@ -1,0 +1,48 @@
+# Every action of the project; `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+# One stamp for each content of the lock: a changed lock is installed, an unchanged one costs nothing.
+VENV := .venv/installed-$(shell sha256sum requirements.lock | cut -c1-16)
+
+.PHONY: help demo up down status test test-fast check bench datasets
+
+help: ## list the actions
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV) ## evaluate a real model from start to scores (ENDPOINT=, MODEL=, DATASET= for your own; key in OPENAI_API_KEY)
+	@$(PYTHON) -m dev.demo
+
+up: $(VENV) ## bring the local stack up: Redis, Dapr, Kubernetes, the engine image, a model
+	@$(PYTHON) -m dev up
+
+down: $(VENV) ## stop the stack; leave no process, mount or network behind (data and caches stay)
+	@$(PYTHON) -m dev down
+
+status: $(VENV) ## show every part of the stack
+	@$(PYTHON) -m dev status
+
+test: check ## all tests against real parts; brings the stack up before and down after
+	@set -o pipefail; trap '$(PYTHON) -m dev down' EXIT; \
+	  $(PYTHON) -m dev up && $(PYTHON) -m pytest $(ARGS)
+
+test-fast: $(VENV) ## the unit tests: no stack, no root
+	@$(PYTHON) -m pytest tests/unit $(ARGS)
+
+check: $(VENV) ## style, types, import contracts, playbooks, YAML
+	@$(PYTHON) -m dev.check
+
+bench: $(VENV) ## measure what the README states
+	@$(PYTHON) -m dev up redis dapr api
+	@$(PYTHON) -m benchmarks $(ARGS)
+
+datasets: $(VENV) ## put published data sets onto the local volume (NAMES="siqa_gen ..."; all without)
+	@$(PYTHON) -m dev.datasets install $(NAMES)
+
+$(VENV): requirements.lock
+	@command -v python3 >/dev/null || { echo "Python 3.11 or later is needed"; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get -q update && apt-get -q -y install --no-install-recommends python3-venv; }
+	@test -x $(PYTHON) || python3 -m venv .venv
+	@echo "  installing the locked Python packages ..."
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@rm -f .venv/installed-*; touch $@
