@@ -5,12 +5,16 @@ import threading
 from typing import Any, Literal
 
 from dapr.clients import DaprClient
+from dapr.conf import settings as dapr_settings
 from grpc import RpcError
 
 from budeval.commons.errors import PublishFailed
 from budeval.commons.wire import WORKFLOW_NAME
 
 CLOUD_EVENT = "application/cloudevents+json"
+SIDECAR_CALL_SECONDS = 10
+"""Bound of every call to daprd. The SDK has none by default: a publish could hang for ever, and one that takes longer than
+a claim in the outbox lasts would be made twice. Daprd's own retries (components/resiliency.yaml) end sooner."""
 
 
 class DaprPublisher:
@@ -47,6 +51,7 @@ class DaprPublisher:
     def _connected(self) -> DaprClient:
         with self._lock:
             if self._client is None:
+                dapr_settings.DAPR_API_TIMEOUT_SECONDS = SIDECAR_CALL_SECONDS
                 self._client = DaprClient()
             return self._client
 
