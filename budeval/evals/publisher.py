@@ -13,8 +13,8 @@ from budeval.commons.wire import WORKFLOW_NAME
 
 CLOUD_EVENT = "application/cloudevents+json"
 SIDECAR_CALL_SECONDS = 10
-"""Bound of every call to daprd. The SDK has none by default: a publish could hang for ever, and one that takes longer than
-a claim in the outbox lasts would be made twice. Daprd's own retries (components/resiliency.yaml) end sooner."""
+"""Bound of every call to daprd. The SDK has none by default: a publish could hang for ever, and one that outlives its
+claim in the outbox would be made twice. Daprd's own retries (components/resiliency.yaml) end sooner."""
 
 
 class DaprPublisher:
