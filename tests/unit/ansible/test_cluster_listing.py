@@ -1,0 +1,163 @@
+"""Faults of an API server that a real one does not show on demand, over real HTTP."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from budeval.ansible import cluster
+from budeval.ansible.cluster import Cluster, ClusterError, sweep
+
+
+def raw_job(name):
+    return {"metadata": {"name": name, "uid": f"uid-{name}"}, "spec": {}, "status": {}}
+
+
+def raw_pod(name, *, running=True):
+    return {
+        "metadata": {"name": name, "labels": {"batch.kubernetes.io/job-name": "job"}},
+        "status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}} if running else {}}]},
+    }
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that answers by ``server.answer(path, query)`` -> (status, body)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            url = urlsplit(self.path)
+            status, body = self.server.answer(url.path, {key: value[0] for key, value in parse_qs(url.query).items()})
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        made.daemon_threads = True
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        path = tmp_path / "kubeconfig"
+        path.write_text(
+            json.dumps(
+                {
+                    "current-context": "x",
+                    "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+                    "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{made.server_port}"}}],
+                    "users": [{"name": "x", "user": {"token": "t"}}],
+                }
+            )
+        )
+        made.kubeconfig = str(path)
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_collected_again():
+    import gc
+
+    yield
+    gc.enable()
+
+
+def page(items, token=None):
+    return 200, {"items": items, "metadata": {"continue": token} if token else {}}
+
+
+def asked(server, answer):
+    server.answer = answer
+    return sweep(Cluster(server.kubeconfig), "development", "a=b")
+
+
+def jobs_only(pages):
+    """Jobs by continue token; no pods."""
+
+    def answer(path, query):
+        return pages(query.get("continue")) if path.endswith("/jobs") else page([])
+
+    return answer
+
+
+def test_pages_are_joined_and_counted(server):
+    pages = {None: page([raw_job("a")], "1"), "1": page([raw_job("b")], "2"), "2": page([raw_job("c")])}
+    told = asked(server, jobs_only(pages.get))
+    assert [job["name"] for job in json.loads(told["content"])["jobs"]] == ["a", "b", "c"]
+    assert (told["schema"], told["jobs"], told["pods"]) == (1, 3, 0)
+
+
+def test_a_page_that_fails_fails_the_sweep(server):
+    pages = {None: page([raw_job("a")], "1"), "1": (500, {"message": "etcdserver: leader changed"})}
+    with pytest.raises(ClusterError, match="leader changed") as caught:
+        asked(server, jobs_only(pages.get))
+    assert caught.value.status == 500
+
+
+def test_an_expired_token_begins_the_list_again(server):
+    expired = [True]
+
+    def pages(token):
+        if token is None:
+            return page([raw_job("a")], "1")
+        return (410, {"message": "expired"}) if expired and expired.pop() else page([raw_job("b")])
+
+    assert asked(server, jobs_only(pages))["jobs"] == 2
+
+
+def test_a_token_that_always_expires_is_an_error(server):
+    pages = {None: page([raw_job("a")], "1"), "1": (410, {"message": "expired"})}
+    with pytest.raises(ClusterError) as caught:
+        asked(server, jobs_only(pages.get))
+    assert caught.value.status == 410
+
+
+@pytest.mark.parametrize("body", ["<html>login</html>", "[]", '"x"'])
+def test_an_answer_that_is_not_of_an_api_server_is_an_error(server, body):
+    with pytest.raises(ClusterError, match="is this a Kubernetes API server"):
+        asked(server, lambda *_: (200, body))
+
+
+def test_a_failing_log_is_not_a_failing_sweep(server):
+    progress = json.dumps({"budeval": "progress", "phase": "inference", "done": 3, "total": 9})
+
+    def answer(path, query):
+        if path.endswith("/pods"):
+            return page([raw_pod("good"), raw_pod("bad"), raw_pod("waiting", running=False)])
+        if path.endswith("/good/log"):
+            return 200, f"starting\n{progress}\n"
+        return (502, "bad gateway") if path.endswith("/log") else page([raw_job("a")])
+
+    pods = {pod["name"]: pod for pod in json.loads(asked(server, answer)["content"])["pods"]}
+    assert pods["good"]["progress"] == {"phase": "inference", "done": 3, "total": 9}
+    assert pods["bad"]["progress"] is None
+    assert "progress" not in pods["waiting"]
+
+
+def test_only_so_many_logs_are_read(server, monkeypatch):
+    monkeypatch.setattr(cluster, "MAXIMUM_PROGRESS_PODS", 3)
+    read = []
+
+    def answer(path, query):
+        if path.endswith("/pods"):
+            return page([raw_pod(f"pod-{number}") for number in range(10)])
+        if path.endswith("/log"):
+            read.append(path)
+            return 200, ""
+        return page([])
+
+    asked(server, answer)
+    assert len(read) == 3
+
+
+def test_nobody_there_is_an_error_without_a_status(server):
+    client = Cluster(server.kubeconfig)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(ClusterError) as caught:
+        sweep(client, "development", "a=b")
+    assert caught.value.status is None
