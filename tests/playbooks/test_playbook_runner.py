@@ -1,0 +1,269 @@
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from budeval.ansible.runner import PlaybookRunner
+from budeval.commons.errors import ClusterNotReady, PlaybookCancelled, PlaybookFailed, PlaybookTimeout, TemporaryError
+
+CANARY = "sk-canary-0123456789"
+HOSTILE = [
+    "{{ lookup('pipe', 'touch MARK') }}",
+    "{% for x in [].__class__.__base__.__subclasses__() %}{{ x }}{% endfor %}",
+    "{{ 7 * 7 }}",
+    "!unsafe x",
+    "a: b\n- c: {d: e}\n---\n",
+    "$(touch MARK)",
+    "`touch MARK`; touch MARK #",
+    "'\"\\'\"",
+    "../../../../etc/passwd",
+    "{{ request_file }}",
+    "@/etc/passwd",
+    "naïve 実行 \u202e\u0000\u001b[31m",
+    "omit",
+    "yes",
+    "1e3",
+]
+
+ECHO = """
+- hosts: localhost
+  gather_facts: false
+  vars:
+    request: "{{ lookup('ansible.builtin.file', request_file) | from_json }}"
+  tasks:
+    - ansible.builtin.set_stats:
+        aggregate: false
+        per_host: false
+        data: {budeval: {value: "{{ request.value }}"}}
+"""
+SLEEP = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.command: sleep 60
+    - ansible.builtin.set_stats: {aggregate: false, data: {budeval: {}}}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="playbook.yml"):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return written
+
+
+def run(runner, playbook, request=None, kubeconfig=None, **options):
+    return runner.run(playbook, request or {}, kubeconfig, **{"timeout_seconds": 60, **options})
+
+
+def processes_of(settings):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("AWX_ISOLATED_DATA_DIR", "").startswith(str(settings.playbook_run_dir)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def in_thread(call):
+    """The call in a thread; joined, it tells what was raised."""
+    raised = []
+
+    def body():
+        try:
+            call()
+        except Exception as error:  # handed to the test's thread
+            raised.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread, raised
+
+
+def wait_for_processes(settings):
+    deadline = time.monotonic() + 20
+    while not any("sleep" in process.name() for process in processes_of(settings)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_value_arrives_to_the_letter_and_runs_nothing(runner, write, tmp_path, value):
+    value = value.replace("MARK", str(tmp_path / "mark"))
+    assert run(runner, write(ECHO), {"value": value})["value"] == value
+    assert not (tmp_path / "mark").exists()
+
+
+def test_hostile_names_of_fields_are_only_names(runner, write, tmp_path):
+    request = {"value": "x", f"{{{{ lookup('pipe', 'touch {tmp_path}/mark') }}}}": 1, "ansible_connection": "ssh"}
+    assert run(runner, write(ECHO), request) == {"value": "x"}
+    assert not (tmp_path / "mark").exists()
+
+
+def test_nothing_is_left_after_a_run(runner, settings, write):
+    run(runner, write(ECHO), {"value": CANARY})
+    assert list(settings.playbook_run_dir.iterdir()) == []
+
+
+def test_during_a_run_secrets_are_only_in_private_files(runner, settings, write, monkeypatch):
+    monkeypatch.setenv("MODEL_KEY", CANARY)
+    monkeypatch.setenv("BUDEVAL_SEALING_KEYS", CANARY)
+    thread, _ = in_thread(lambda: run(runner, write(SLEEP), {"key": CANARY}, timeout_seconds=4))
+    wait_for_processes(settings)
+    for process in processes_of(settings):
+        assert CANARY not in json.dumps(process.environ())
+        assert CANARY not in json.dumps(process.cmdline())
+    (directory,) = settings.playbook_run_dir.iterdir()
+    with_canary = [
+        path for path in directory.rglob("*") if path.is_file() and CANARY in path.read_text(errors="ignore")
+    ]
+    assert with_canary == [directory / "request.json"]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(with_canary[0].stat().st_mode) == 0o600
+    thread.join()
+
+
+def test_a_run_that_takes_too_long_is_ended_with_all_its_processes(runner, settings, write):
+    began = time.monotonic()
+    with pytest.raises(PlaybookTimeout, match="2 s"):
+        run(runner, write(SLEEP), timeout_seconds=2)
+    assert time.monotonic() - began < 4
+    assert processes_of(settings) == []
+    assert list(settings.playbook_run_dir.iterdir()) == []
+
+
+def test_a_cancelled_run_is_ended_with_all_its_processes(runner, settings, write):
+    cancelled = threading.Event()
+    thread, raised = in_thread(lambda: run(runner, write(SLEEP), cancelled=cancelled.is_set))
+    wait_for_processes(settings)
+    cancelled.set()
+    thread.join(3)
+    assert [type(error) for error in raised] == [PlaybookCancelled]
+    assert processes_of(settings) == []
+
+
+def test_an_error_of_whoever_is_asked_about_cancelling_ends_the_run(runner, settings, write):
+    def cancelled():
+        if processes_of(settings):
+            raise ConnectionError("record is gone")
+        return False
+
+    with pytest.raises(ConnectionError):
+        run(runner, write(SLEEP), cancelled=cancelled)
+    assert processes_of(settings) == []
+
+
+def test_when_the_service_stops_all_runs_end_within_a_second(runner, settings, write):
+    playbook = write(SLEEP)
+    threads = [in_thread(lambda: run(runner, playbook)) for _ in range(4)]
+    wait_for_processes(settings)
+    began = time.monotonic()
+    runner.terminate_all()
+    for thread, raised in threads:
+        thread.join(5)
+        assert [type(error) for error in raised] == [TemporaryError]
+    assert time.monotonic() - began < 1.5
+    assert processes_of(settings) == []
+    with pytest.raises(TemporaryError, match="stopping"):
+        run(runner, playbook)
+
+
+def test_only_so_many_runs_go_on_at_once(cluster, tmp_path, write):
+    settings = cluster.settings(tmp_path, playbook_concurrency=1)
+    runner, playbook = PlaybookRunner(settings), write(SLEEP)
+    first, _ = in_thread(lambda: run(runner, playbook, timeout_seconds=3))
+    wait_for_processes(settings)
+    cancelled = threading.Event()
+    second, raised = in_thread(lambda: run(runner, playbook, cancelled=cancelled.is_set))
+    time.sleep(0.5)
+    assert len(list(settings.playbook_run_dir.iterdir())) == 1
+    cancelled.set()
+    second.join(1)
+    assert [type(error) for error in raised] == [PlaybookCancelled]
+    first.join()
+
+
+def test_what_a_killed_service_left_is_cleared_at_the_next_start(cluster, tmp_path, write):
+    settings = cluster.settings(tmp_path)
+    program = f"""
+from pathlib import Path
+from budeval.ansible.runner import PlaybookRunner
+from budeval.commons.settings import Settings
+settings = Settings(kubeconfig={str(settings.kubeconfig)!r}, playbook_run_dir={str(settings.playbook_run_dir)!r})
+PlaybookRunner(settings).run({write(SLEEP)!r}, {{"key": {CANARY!r}}}, None, timeout_seconds=60)
+"""
+    service = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": "."})
+    wait_for_processes(settings)
+    service.send_signal(signal.SIGKILL)
+    service.wait()
+    assert processes_of(settings)
+    PlaybookRunner(settings)
+    assert processes_of(settings) == []
+    assert list(settings.playbook_run_dir.iterdir()) == []
+
+
+def test_a_second_service_leaves_the_runs_of_the_first_alone(runner, settings, write):
+    thread, raised = in_thread(lambda: run(runner, write(SLEEP), timeout_seconds=4))
+    wait_for_processes(settings)
+    PlaybookRunner(settings)
+    assert processes_of(settings)
+    thread.join()
+    assert [type(error) for error in raised] == [PlaybookTimeout]
+
+
+def test_a_directory_that_others_can_read_is_refused(settings):
+    settings.playbook_run_dir.mkdir(mode=0o700)
+    settings.playbook_run_dir.chmod(0o755)
+    with pytest.raises(RuntimeError, match="0700"):
+        PlaybookRunner(settings)
+
+
+def test_a_large_answer_arrives_whole(runner, write):
+    value = "0123456789" * 300_000
+    assert run(runner, write(ECHO), {"value": value})["value"] == value
+
+
+@pytest.mark.parametrize(
+    ("playbook", "words"),
+    [
+        ("- hosts: nobody\n  tasks: []\n", "no answer"),
+        ("- hosts: localhost\n  gather_facts: false\n  tasks: []\n", "no answer"),
+        ("- hosts: localhost\n  tasks: [{no.such.module: {}}]\n", "no.such.module"),
+        ("not: a playbook\n", "playbook"),
+        ("- hosts: localhost\n  gather_facts: false\n  tasks: [{ansible.builtin.fail: {msg: because}}]\n", "because"),
+    ],
+)
+def test_a_playbook_without_an_answer_is_an_error(runner, write, playbook, words):
+    with pytest.raises(PlaybookFailed, match=words):
+        run(runner, write(playbook))
+
+
+def test_the_signal_handlers_of_the_service_stay(runner, write):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run(runner, write(ECHO), {"value": "x"})
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_without_any_cluster_a_run_says_what_to_set(cluster, tmp_path, write, monkeypatch):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    runner = PlaybookRunner(cluster.settings(tmp_path, kubeconfig=None))
+    with pytest.raises(ClusterNotReady, match="BUDEVAL_KUBECONFIG"):
+        run(runner, write(ECHO), {"value": "x"})
+
+
+def test_the_program_is_found_whatever_the_path(runner, write, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run(runner, write(ECHO), {"value": "x"}) == {"value": "x"}
+    assert Path(sys.executable).parent.joinpath("ansible-playbook").exists()
