@@ -7,6 +7,8 @@ WORKFLOW_NAME = "evaluate_model"
 MONITOR_WORKFLOW_NAME = "monitor_jobs"
 CANCEL_EVENT = "cancel"
 WAKE_EVENT = "wake"
+PROGRESS_TITLE = "Evaluation in progress"
+"""Title of every ``monitor_eval_job_progress`` that is not the last."""
 
 
 def monitor_instance_id(eval_id: str) -> str:

@@ -292,6 +292,7 @@ class Activities:
         announcements = []
         state = verdict.state
         if verdict.progress_message is not None:
+            self._record.step(state.eval_id, Event.MONITOR, WorkflowStatus.RUNNING, verdict.progress_message)
             runs = self._record.view(state.eval_id).runs
             announcements.append(progress_announcement(verdict.progress_message, state.check_count, runs))
             if state.eta_minutes < FIRST_ETA_MINUTES:

@@ -69,8 +69,9 @@ class MonitorState(Value):
 
     @classmethod
     def first(cls, evaluation: EvaluationInput) -> "MonitorState":
-        """The state before the first check."""
-        return cls.model_validate(evaluation.model_dump())
+        """The state before the first check; what it says in ``told`` is told before that check."""
+        state = cls.model_validate(evaluation.model_dump())
+        return state.model_copy(update={"told": progress_message(state)})
 
     @property
     def remaining(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from budeval.commons.errors import TemporaryError
 from budeval.commons.redaction import printable
-from budeval.commons.wire import WORKFLOW_NAME, Event, WorkflowStatus
+from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation
 from budeval.record.outbox import ClaimedMessage, Outbox, OutgoingMessage
 from budeval.record.views import EvaluationView, RunView
@@ -159,7 +159,7 @@ def progress_announcement(message: str, check_count: int, runs: Sequence[RunView
     return Announcement(
         event=Event.MONITOR,
         status=WorkflowStatus.RUNNING,
-        title="Evaluation in progress",
+        title=PROGRESS_TITLE,
         message=message,
         result={"progress": progress},
         sequence=f"{check_count}/{message}",

@@ -138,10 +138,11 @@ class _Flow:
         """Follows the Jobs in a child workflow; answers the monitor's last response."""
         self._log("All jobs deployed, starting monitoring step")
         self._enter(wire.MONITOR)
-        yield from self._announce(wire.MONITOR, WorkflowStatus.RUNNING, wire.MONITOR.description)
+        first = MonitorState.first(self._evaluation)
+        yield from self._announce(wire.MONITOR, WorkflowStatus.RUNNING, first.told, title=wire.PROGRESS_TITLE)
         child = self._ctx.call_child_workflow(
             wire.MONITOR_WORKFLOW_NAME,
-            input=_plain(MonitorState.first(self._evaluation)),
+            input=_plain(first),
             instance_id=wire.monitor_instance_id(self._evaluation.eval_id),
         )
         response = yield from self._wait(child)
@@ -178,8 +179,8 @@ class _Flow:
         self._step = step
         self._ctx.set_custom_status(step.event)
 
-    def _announce(self, step: Step, status: WorkflowStatus, message: str) -> Steps:
-        news = {"event": step.event, "status": status, "title": step.title, "message": message}
+    def _announce(self, step: Step, status: WorkflowStatus, message: str, *, title: str | None = None) -> Steps:
+        news = {"event": step.event, "status": status, "title": title or step.title, "message": message}
         yield from self._do("announce_step", news, KEEP_TRYING)
 
     def _do(self, activity: str, request: dict[str, Any] | None = None, retry_policy: Any = None) -> Steps:
