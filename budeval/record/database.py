@@ -1,5 +1,6 @@
 """Engines and migrations of the record's database: SQLite by default, PostgreSQL by URL."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,28 @@ SQLITE_BUSY_SECONDS = 30
 
 
 def open_database(url: str) -> Engine:
-    """Connects and migrates to the newest schema. The directory of a SQLite file is made with mode 0700."""
+    """Connects and migrates to the newest schema. A SQLite file is made for its owner alone."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and parsed.database != ":memory:":
-            Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private_file(Path(parsed.database))
         engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
         _configure_sqlite(engine)
     else:
         engine = create_engine(url, pool_pre_ping=True)
     migrate(engine)
     return engine
+
+
+def erase_traces(database: Engine) -> None:
+    """Makes sure that what was deleted is not in SQLite's files any more, where its log keeps old pages.
+
+    Where somebody reads or writes for long right now, the log is emptied by the next call.
+    """
+    if database.dialect.name != "sqlite":
+        return
+    with closing(database.raw_connection()) as connection:
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def migrate(engine: Engine) -> None:
@@ -34,6 +46,12 @@ def migrate(engine: Engine) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+
+
+def _make_private_file(path: Path) -> None:
+    # SQLite gives its log the mode of the file itself.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
 
 
 def _lock(connection: Connection) -> None:

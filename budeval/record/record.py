@@ -22,6 +22,7 @@ from budeval.commons.wire import STEPS, WorkflowStatus
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
+from budeval.record.database import erase_traces
 from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
 from budeval.record.views import EvaluationView, RunView, StepView
 
@@ -133,7 +134,7 @@ class Record:
     def begin(self, eval_id: str) -> None:
         """The workflow has started."""
         with self._write() as session:
-            row = _evaluation(session, eval_id)
+            row = _locked(session, eval_id)
             row.started_at = row.started_at or utc_now()
             row.last_heard_at = utc_now()
             if row.status == WorkflowStatus.PENDING:
@@ -142,7 +143,9 @@ class Record:
     def step(self, eval_id: str, step_id: str, status: WorkflowStatus, message: str) -> None:
         """A step began or ended."""
         with self._write() as session:
-            row = _evaluation(session, eval_id)
+            row = _locked(session, eval_id)
+            if _has_ended(row):
+                return
             entry = {"status": status, "message": message, "at": utc_now().isoformat()}
             row.steps = {**row.steps, step_id: entry}
             row.last_heard_at = utc_now()
@@ -150,6 +153,7 @@ class Record:
     def save_engine_configs(self, eval_id: str, configs: dict[str, dict[str, Any]]) -> None:
         """The engine's configuration of each run, by run id."""
         with self._write() as session:
+            _locked(session, eval_id)
             for row in _runs(session, eval_id):
                 row.engine_config = configs[row.run_id]
 
@@ -162,7 +166,9 @@ class Record:
         """What a sweep found out. A run that ended keeps its end."""
         by_id = {item.run_id: item for item in updates}
         with self._write() as session:
-            evaluation = _evaluation(session, eval_id)
+            evaluation = _locked(session, eval_id)
+            if _has_ended(evaluation):
+                return
             evaluation.last_heard_at = utc_now()
             if eta_minutes is not None:
                 evaluation.eta_minutes = eta_minutes
@@ -173,6 +179,8 @@ class Record:
     def save_results(self, eval_id: str, results: Iterable[RunResult]) -> None:
         """Scores, or why there are none, of each run."""
         with self._write() as session:
+            if _has_ended(_locked(session, eval_id)):
+                return
             rows = {row.run_id: row for row in _runs(session, eval_id)}
             session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id))
             for result in results:
@@ -188,7 +196,7 @@ class Record:
     def request_cancel(self, eval_id: str, by: str) -> WorkflowStatus:
         """Marks an evaluation as to be cancelled; answers the status it had. Idempotent."""
         with self._write() as session:
-            row = _evaluation(session, eval_id)
+            row = _locked(session, eval_id)
             status = WorkflowStatus(row.status)
             if not status.ended and row.cancel_requested_at is None:
                 row.cancel_requested_at = utc_now()
@@ -201,24 +209,22 @@ class Record:
             return _evaluation(session, eval_id).cancel_requested_at is not None
 
     def fail_unfinished_runs(self, eval_id: str, error: ErrorInfo) -> None:
-        """Runs that have not ended did not because of ``error``; a reason that is known already stays."""
+        """Runs that have no result have none because of ``error``; a reason that is known already stays."""
         with self._write() as session:
-            _fail_unfinished(_runs(session, eval_id), error)
+            _locked(session, eval_id)
+            _fail_unfinished(session, eval_id, error)
 
     def finish(self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None) -> bool:
         """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
         with self._write() as session:
-            row = _evaluation(session, eval_id)
+            row = _locked(session, eval_id)
             row.sealed_secrets = row.request_digest = row.request_salt = None
-            if WorkflowStatus(row.status).ended:
-                return False
-            row.status = status
-            row.ended_at = row.last_heard_at = utc_now()
-            row.eta_minutes = 0
-            row.steps = {step: _ended(entry, status) for step, entry in row.steps.items()}
-            row.error = None if error is None else error.model_dump(mode="json")
-            _fail_unfinished(_runs(session, eval_id), error or ErrorInfo(reason="NotFinished", message=""))
-            return True
+            was_running = not _has_ended(row)
+            if was_running:
+                _end(row, status, error)
+                _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+        erase_traces(self._database)
+        return was_running
 
     # ------------------------------------------------------------------ reading
 
@@ -250,8 +256,14 @@ def _digest(salt: str, body: bytes) -> str:
     return hashlib.sha256(salt.encode() + body).hexdigest()
 
 
-def _evaluation(session: Session, eval_id: str) -> EvaluationRow:
-    row = session.get(EvaluationRow, eval_id)
+def _locked(session: Session, eval_id: str) -> EvaluationRow:
+    """The evaluation, for a writer alone: two that read first would undo each other's changes."""
+    return _evaluation(session, eval_id, lock=True)
+
+
+def _evaluation(session: Session, eval_id: str, *, lock: bool = False) -> EvaluationRow:
+    # Without its key: writing down a message of the evaluation, which refers to it, need not wait.
+    row = session.get(EvaluationRow, eval_id, with_for_update={"key_share": True} if lock else None)
     if row is None:
         raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
     return row
@@ -261,16 +273,31 @@ def _runs(session: Session, eval_id: str) -> list[RunRow]:
     return list(session.scalars(select(RunRow).where(RunRow.eval_id == eval_id).order_by(RunRow.position)))
 
 
+def _has_ended(row: EvaluationRow) -> bool:
+    """Whether an activity that comes late must not change anything any more."""
+    return WorkflowStatus(row.status).ended
+
+
+def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None) -> None:
+    row.status = status
+    row.ended_at = row.last_heard_at = utc_now()
+    row.eta_minutes = 0
+    row.steps = {step: _ended(entry, status) for step, entry in row.steps.items()}
+    row.error = None if error is None else error.model_dump(mode="json")
+
+
 def _ended(step: dict[str, Any], status: WorkflowStatus) -> dict[str, Any]:
     """A step at the end of its evaluation: one that runs ends with it."""
     return {**step, "status": status} if step["status"] == WorkflowStatus.RUNNING else step
 
 
-def _fail_unfinished(rows: Iterable[RunRow], error: ErrorInfo) -> None:
-    for row in rows:
-        if not JobState(row.status).finished:
+def _fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
+    # A Job may have completed without anybody having read its results: such a run is no success either.
+    with_scores = set(session.scalars(select(ScoreRow.run_id).where(ScoreRow.eval_id == eval_id)))
+    for row in _runs(session, eval_id):
+        if row.run_id not in with_scores and row.status != JobState.FAILED:
             row.status = JobState.FAILED
-            row.ended_at = utc_now()
+            row.ended_at = row.ended_at or utc_now()
             row.error = error.model_dump(mode="json")
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, Text, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -72,8 +72,8 @@ class RunRow(Base):
     engine_config: Mapped[dict[str, Any] | None]
     status: Mapped[str] = mapped_column(String(16))
     phase: Mapped[str | None] = mapped_column(String(32))
-    questions_done: Mapped[int]
-    questions_total: Mapped[int]
+    questions_done: Mapped[int] = mapped_column(BigInteger)
+    questions_total: Mapped[int] = mapped_column(BigInteger)
     error: Mapped[dict[str, Any] | None]
     result_sha256: Mapped[str | None] = mapped_column(String(64))
     started_at: Mapped[datetime | None]

@@ -1,0 +1,117 @@
+"""A real PostgreSQL server for tests: one for the whole session, in a directory of its own, on loopback alone."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+PORT = 13543
+"""Fixed, so that a server left behind by a killed session is noticed instead of joined by another."""
+START_SECONDS = 30
+SUPERUSER = "budeval"
+
+_FAST_AND_FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+class PostgresqlServer:
+    """A running server; each test gets an empty database of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._databases = 0
+
+    def new_database(self) -> str:
+        """URL of a new, empty database."""
+        self._databases += 1
+        name = f"record_{self._databases}"
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{self._port}/{name}"
+
+    def _dsn(self, database: str) -> str:
+        return f"host=127.0.0.1 port={self._port} user={SUPERUSER} dbname={database} connect_timeout=5"
+
+
+@contextmanager
+def running_postgresql(directory: Path) -> Iterator[PostgresqlServer]:
+    """Starts a server with its data under ``directory`` and stops it at the end."""
+    programs = _programs()
+    data, log = directory / "data", directory / "postgresql.log"
+    directory.mkdir(parents=True, exist_ok=True)
+    _hand_over(directory)
+    _run([programs / "initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])
+    options = [f"port={PORT}", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
+    arguments = [part for option in (*options, *_FAST_AND_FORGETFUL) for part in ("-c", option)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", data, *arguments], stdout=output, stderr=output, **_unprivileged()
+        )
+    try:
+        _wait_until_it_answers(server, log)
+        yield PostgresqlServer(PORT)
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait(timeout=10)
+
+
+def _programs() -> Path:
+    found = _installed_programs()
+    if found is None:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "postgresql"]):
+            subprocess.run(command, check=True, timeout=600, capture_output=True, env=environment)
+        found = _installed_programs()
+    assert found is not None, "apt-get installed postgresql, but there is no initdb under /usr/lib/postgresql"
+    return found
+
+
+def _installed_programs() -> Path | None:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if versions:
+        return versions[-1].parent
+    on_path = shutil.which("initdb")
+    return None if on_path is None else Path(on_path).resolve().parent
+
+
+def _unprivileged() -> dict[str, int | str]:
+    # PostgreSQL refuses to run as root.
+    if os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam("postgres")
+    return {"user": account.pw_uid, "group": account.pw_gid, "cwd": "/"}
+
+
+def _hand_over(directory: Path) -> None:
+    account = _unprivileged()
+    if account:
+        os.chown(directory, int(account["user"]), int(account["group"]))
+
+
+def _run(command: list[str | Path]) -> None:
+    done = subprocess.run(
+        command, check=False, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **_unprivileged()
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+
+def _wait_until_it_answers(server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+        try:
+            psycopg.connect(host="127.0.0.1", port=PORT, user=SUPERUSER, dbname="postgres", connect_timeout=2).close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"PostgreSQL did not answer within {START_SECONDS} s: {log.read_text(encoding='utf-8')}")

@@ -1,0 +1,53 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from budeval.record import Record
+from budeval.record.database import open_database
+from budeval.record.outbox import Outbox
+from tests.postgresql import running_postgresql
+from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    # Not under tmp_path: that directory belongs to the user of the tests alone, and the server is another one.
+    with (
+        tempfile.TemporaryDirectory(prefix="budeval-postgresql-") as directory,
+        running_postgresql(Path(directory)) as server,
+    ):
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state/record.sqlite"
+    return request.getfixturevalue("postgresql").new_database()
+
+
+@pytest.fixture
+def database(database_url):
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def record(database):
+    return Record(database, a_sealer())
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database)
+
+
+@pytest.fixture
+def evaluation(record):
+    """An evaluation that is in the record, with the runs run-a and run-b."""
+    evaluation = an_evaluation()
+    assert record.create(evaluation, SECRETS, b"the request", job_names(evaluation))
+    return evaluation

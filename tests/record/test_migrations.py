@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from budeval.record.database import migrate, open_database
+from budeval.record.tables import Base
+
+TABLES = {"evaluations", "runs", "scores", "events", "alembic_version"}
+OPEN = "import sys; from budeval.record.database import open_database; open_database(sys.argv[1]).dispose()"
+
+
+def test_an_empty_database_gets_every_table(database):
+    assert set(inspect(database).get_table_names()) == TABLES
+
+
+def test_the_migrated_schema_is_that_of_the_models(database):
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_migrating_again_changes_nothing(database, record, evaluation):
+    before = record.view(evaluation.eval_id)
+    migrate(database)
+    assert record.view(evaluation.eval_id) == before
+
+
+def test_migrations_go_back_to_an_empty_database(database):
+    config = Config()
+    config.set_main_option("script_location", "budeval/record/migrations")
+    with database.execution_options(record_writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert set(inspect(database).get_table_names()) == {"alembic_version"}
+
+
+def test_services_that_start_at_once_share_one_migration(database_url):
+    def start():
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", OPEN, database_url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: start(), range(4)))
+    assert [(done.returncode, done.stderr) for done in ended] == [(0, "")] * 4
+    database = open_database(database_url)
+    assert set(inspect(database).get_table_names()) == TABLES
+    database.dispose()
+
+
+def test_the_directory_and_the_file_of_a_sqlite_record_are_for_its_owner_alone(tmp_path):
+    open_database(f"sqlite:///{tmp_path}/new/record.sqlite").dispose()
+    directory = tmp_path / "new"
+    assert directory.stat().st_mode & 0o077 == 0
+    assert [path.name for path in directory.iterdir() if path.stat().st_mode & 0o077] == []

@@ -1,0 +1,51 @@
+"""Plain values that many tests begin with."""
+
+from datetime import UTC, datetime
+
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from budeval.commons.sealing import EvaluationSecrets, Sealer
+from budeval.commons.settings import MonitorSettings
+from budeval.evals.models import Evaluation, ModelInfo, NotificationMetadata, Run
+from budeval.jobs.names import job_name
+
+EVAL_ID = "444e4567-e89b-12d3-a456-426614174020"
+NOW = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
+API_KEY = "canary-of-an-api-key"
+TOKEN = "canary-of-a-kubeconfig-token"
+KUBECONFIG = f"""\
+apiVersion: v1
+kind: Config
+current-context: there
+clusters: [{{name: there, cluster: {{server: "https://127.0.0.1:1"}}}}]
+users: [{{name: me, user: {{token: {TOKEN}}}}}]
+contexts: [{{name: there, context: {{cluster: there, user: me}}}}]
+"""
+SECRETS = EvaluationSecrets(api_key=SecretStr(API_KEY), kubeconfig=SecretStr(KUBECONFIG))
+
+
+def an_evaluation(eval_id=EVAL_ID, run_ids=("run-a", "run-b"), **changes):
+    """An evaluation of ``siqa_gen`` with one run for each id."""
+    values = {
+        "eval_id": eval_id,
+        "model": ModelInfo(model_name="small-model", endpoint="http://127.0.0.1:13200/v1"),
+        "runs": [Run(run_id=run_id, dataset_id="siqa_gen") for run_id in run_ids],
+        "engine": "opencompass",
+        "monitor": MonitorSettings(),
+        "source": "budapp",
+        "source_topics": ["budapp-notifications"],
+        "notification": NotificationMetadata(),
+        "has_api_key": True,
+    }
+    return Evaluation.model_validate({**values, **changes})
+
+
+def job_names(evaluation):
+    """Name of each run's Job, by run id."""
+    return {run_id: job_name(evaluation.eval_id, run_id) for run_id in evaluation.run_ids}
+
+
+def a_sealer():
+    """A sealer with a key of its own."""
+    return Sealer([Fernet.generate_key().decode()])
