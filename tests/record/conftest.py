@@ -25,7 +25,7 @@ def database_url(request, tmp_path):
     """URL of an empty database, once of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state/record.sqlite"
-    return request.getfixturevalue("postgresql").new_database()
+    return request.getfixturevalue("postgresql").emptied()
 
 
 @pytest.fixture
