@@ -16,6 +16,8 @@ def program(settings: Settings) -> Program:
         "appendonly": "yes",
         "save": "",
         "daemonize": "no",
+        # A title would be written over the environment, by which the stack knows its own processes.
+        "set-proc-title": "no",
     }
     arguments = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
     return Program("redis", ["redis-server", *arguments])

@@ -272,7 +272,8 @@ class Stack:
             teardown.kill_leftovers(self.settings)
             teardown.unmount_all(self.settings)
             teardown.remove_cgroups(self.settings)
-            teardown.remove_files([self.settings.containerd_socket, self.settings.supervisor_socket])
+            teardown.remove_log_links(self.settings)
+            teardown.remove_files(self.settings.state.glob("*.sock*"))
             current.state = "removed"
 
     def start_service(self) -> None:
@@ -324,7 +325,8 @@ def _model_program(settings: Settings) -> Program:
 def _part_status(part: Part, state: ProcessState | None) -> PartStatus:
     if state is None:
         return PartStatus(part.name, "stopped", None, None, "")
-    if state.state != "RUNNING":
+    # The supervisor calls the first second of a process "starting", whatever the process can do by then.
+    if state.state not in {"RUNNING", "STARTING"}:
         return PartStatus(part.name, state.state.lower(), state.pid, None, state.detail)
     word = "ready" if probes.passes(part.ready) else "starting"
     return PartStatus(part.name, word, state.pid, state.uptime, "")

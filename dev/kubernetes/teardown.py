@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from dev.shell import run
 from dev.supervision import MARKER
 
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
+LOG_LINKS = Path("/var/log/containers")
 KILL_TIMEOUT_SECONDS = 10.0
 CTR_TIMEOUT_SECONDS = 20.0
 
@@ -64,14 +66,36 @@ def _is_zombie(pid: int) -> bool:
 
 
 def delete_containers(settings: Settings) -> None:
-    """Have containerd forget its containers: shims end, root file systems are unmounted, images stay."""
-    ctr = ["ctr", "--address", str(settings.containerd_socket), "--namespace", "k8s.io"]
-    names = run([*ctr, "containers", "list", "-q"], timeout=CTR_TIMEOUT_SECONDS).split()
-    tasks = run([*ctr, "tasks", "list", "-q"], timeout=CTR_TIMEOUT_SECONDS).split()
-    if tasks:
-        run([*ctr, "tasks", "delete", "--force", *tasks], timeout=CTR_TIMEOUT_SECONDS)
-    if names:
-        run([*ctr, "containers", "delete", *names], timeout=CTR_TIMEOUT_SECONDS)
+    """Have containerd forget its containers: shims end, root file systems are unmounted, images stay.
+
+    containerd clears up after the killed processes at the same time, so what was listed may be gone when its turn
+    comes: list again until nothing is left. What still is after that is removed by the steps that follow.
+    """
+    deadline = time.monotonic() + KILL_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        tasks, containers = _names(settings, "tasks"), _names(settings, "containers")
+        if not tasks and not containers:
+            return
+        for kind, names, options in (("tasks", tasks, ["--force"]), ("containers", containers, [])):
+            if names:
+                with suppress(StackError):
+                    _ctr(settings, kind, "delete", *options, *names)
+
+
+def _names(settings: Settings, kind: str) -> list[str]:
+    return _ctr(settings, kind, "list", "-q").split()
+
+
+def _ctr(settings: Settings, *arguments: str) -> str:
+    command = ["ctr", "--address", str(settings.containerd_socket), "--namespace", "k8s.io", *arguments]
+    return run(command, timeout=CTR_TIMEOUT_SECONDS)
+
+
+def remove_log_links(settings: Settings) -> None:
+    """Remove the links to container logs that the kubelet keeps in a folder it has no option for."""
+    for link in LOG_LINKS.glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(settings.logs):
+            link.unlink(missing_ok=True)
 
 
 def unmount_all(settings: Settings) -> None:
