@@ -30,7 +30,7 @@ def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> Clu
     claim_problems, warnings = _judge_claim(answers["volume_claim"], namespace, volume_claim)
     problems = [
         *_judge_namespace(answers["namespace"], namespace, none_granted=len(missing) == len(answers["permissions"])),
-        *_judge_permissions(missing, namespace),
+        *_judge_permissions(missing, namespace, volume_claim),
         *claim_problems,
     ]
     if problems:
@@ -67,16 +67,18 @@ def _judge_namespace(answer: JsonObject, namespace: str, *, none_granted: bool) 
     return []
 
 
-def _judge_permissions(missing: list[JsonObject], namespace: str) -> list[str]:
+def _judge_permissions(missing: list[JsonObject], namespace: str, volume_claim: str) -> list[str]:
     if not missing:
         return []
-    words = ", ".join(str(_permission(answer["permission"])) for answer in missing)
+    words = ", ".join(_permission(answer["permission"], volume_claim) for answer in missing)
     return [f"not permitted in namespace {namespace}: {words}; grant them by the Role that budeval comes with"]
 
 
-def _permission(parts: list[str]) -> Permission:
+def _permission(parts: list[str], volume_claim: str) -> str:
     group, resource, verb, subresource = parts
-    return Permission(group, resource, verb, subresource)
+    words = str(Permission(group, resource, verb, subresource))
+    # The only one that a Role usually grants on one object, which may be another than the settings name.
+    return f"{words} {volume_claim}" if resource == "persistentvolumeclaims" else words
 
 
 def _judge_claim(answer: JsonObject, namespace: str, name: str) -> tuple[list[str], list[str]]:

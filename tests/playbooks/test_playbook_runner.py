@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -78,18 +79,15 @@ def processes_of(settings):
 
 
 def in_thread(call):
-    """The call in a thread; joined, it tells what was raised."""
-    raised = []
+    """The call's future, in a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(call)
+    pool.shutdown(wait=False)
+    return future
 
-    def body():
-        try:
-            call()
-        except Exception as error:  # handed to the test's thread
-            raised.append(error)
 
-    thread = threading.Thread(target=body)
-    thread.start()
-    return thread, raised
+def error_of(future, timeout=30):
+    return type(future.exception(timeout))
 
 
 def wait_for_processes(settings):
@@ -120,7 +118,7 @@ def test_nothing_is_left_after_a_run(runner, settings, write):
 def test_during_a_run_secrets_are_only_in_private_files(runner, settings, write, monkeypatch):
     monkeypatch.setenv("MODEL_KEY", CANARY)
     monkeypatch.setenv("BUDEVAL_SEALING_KEYS", CANARY)
-    thread, _ = in_thread(lambda: run(runner, write(SLEEP), {"key": CANARY}, timeout_seconds=4))
+    running = in_thread(lambda: run(runner, write(SLEEP), {"key": CANARY}, timeout_seconds=4))
     wait_for_processes(settings)
     for process in processes_of(settings):
         assert CANARY not in json.dumps(process.environ())
@@ -132,7 +130,7 @@ def test_during_a_run_secrets_are_only_in_private_files(runner, settings, write,
     assert with_canary == [directory / "request.json"]
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(with_canary[0].stat().st_mode) == 0o600
-    thread.join()
+    assert error_of(running) is PlaybookTimeout
 
 
 def test_a_run_that_takes_too_long_is_ended_with_all_its_processes(runner, settings, write):
@@ -146,11 +144,10 @@ def test_a_run_that_takes_too_long_is_ended_with_all_its_processes(runner, setti
 
 def test_a_cancelled_run_is_ended_with_all_its_processes(runner, settings, write):
     cancelled = threading.Event()
-    thread, raised = in_thread(lambda: run(runner, write(SLEEP), cancelled=cancelled.is_set))
+    running = in_thread(lambda: run(runner, write(SLEEP), cancelled=cancelled.is_set))
     wait_for_processes(settings)
     cancelled.set()
-    thread.join(3)
-    assert [type(error) for error in raised] == [PlaybookCancelled]
+    assert error_of(running, 3) is PlaybookCancelled
     assert processes_of(settings) == []
 
 
@@ -167,13 +164,11 @@ def test_an_error_of_whoever_is_asked_about_cancelling_ends_the_run(runner, sett
 
 def test_when_the_service_stops_all_runs_end_within_a_second(runner, settings, write):
     playbook = write(SLEEP)
-    threads = [in_thread(lambda: run(runner, playbook)) for _ in range(4)]
+    runs = [in_thread(lambda: run(runner, playbook)) for _ in range(4)]
     wait_for_processes(settings)
     began = time.monotonic()
     runner.terminate_all()
-    for thread, raised in threads:
-        thread.join(5)
-        assert [type(error) for error in raised] == [TemporaryError]
+    assert [error_of(each) for each in runs] == [TemporaryError] * 4
     assert time.monotonic() - began < 1.5
     assert processes_of(settings) == []
     with pytest.raises(TemporaryError, match="stopping"):
@@ -183,16 +178,15 @@ def test_when_the_service_stops_all_runs_end_within_a_second(runner, settings, w
 def test_only_so_many_runs_go_on_at_once(cluster, tmp_path, write):
     settings = cluster.settings(tmp_path, playbook_concurrency=1)
     runner, playbook = PlaybookRunner(settings), write(SLEEP)
-    first, _ = in_thread(lambda: run(runner, playbook, timeout_seconds=3))
+    first = in_thread(lambda: run(runner, playbook, timeout_seconds=3))
     wait_for_processes(settings)
     cancelled = threading.Event()
-    second, raised = in_thread(lambda: run(runner, playbook, cancelled=cancelled.is_set))
+    second = in_thread(lambda: run(runner, playbook, cancelled=cancelled.is_set))
     time.sleep(0.5)
     assert len(list(settings.playbook_run_dir.iterdir())) == 1
     cancelled.set()
-    second.join(1)
-    assert [type(error) for error in raised] == [PlaybookCancelled]
-    first.join()
+    assert error_of(second, 1) is PlaybookCancelled
+    assert error_of(first) is PlaybookTimeout
 
 
 def test_what_a_killed_service_left_is_cleared_at_the_next_start(cluster, tmp_path, write):
@@ -215,12 +209,11 @@ PlaybookRunner(settings).run({write(SLEEP)!r}, {{"key": {CANARY!r}}}, None, time
 
 
 def test_a_second_service_leaves_the_runs_of_the_first_alone(runner, settings, write):
-    thread, raised = in_thread(lambda: run(runner, write(SLEEP), timeout_seconds=4))
+    running = in_thread(lambda: run(runner, write(SLEEP), timeout_seconds=4))
     wait_for_processes(settings)
     PlaybookRunner(settings)
     assert processes_of(settings)
-    thread.join()
-    assert [type(error) for error in raised] == [PlaybookTimeout]
+    assert error_of(running) is PlaybookTimeout
 
 
 def test_a_directory_that_others_can_read_is_refused(settings):
