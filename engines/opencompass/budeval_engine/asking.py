@@ -67,9 +67,9 @@ class Asking:
         try:
             completion = self._ask(request)
         except QuestionRefused as refusal:
-            return self._count_failure(str(refusal))
+            return self.leave_out(str(refusal))
         if not completion.generated:
-            return self._count_failure("The endpoint gave an empty answer, and nothing shows that the model meant it.")
+            return self.leave_out("The endpoint gave an empty answer, and nothing shows that the model meant it.")
         self._journal.keep(place, completion.text)
         return self._count(completion.text)
 
@@ -94,7 +94,8 @@ class Asking:
             self.report(self.tally.answered)
         return text
 
-    def _count_failure(self, message: str) -> str:
+    def leave_out(self, message: str) -> str:
+        """Count a question that gets no answer and return the empty one; raises EngineError when none gets any."""
         with self._lock:
             self.tally.failed += 1
             self.tally.first_failure = self.tally.first_failure or message

@@ -30,19 +30,21 @@ class ReadFiles:
     """Notes every file below `root` that this process opens."""
 
     def __init__(self, root: Path) -> None:
-        """Start noting. An audit hook can't be taken away again, so there is one for the life of the process."""
+        """Start noting; it ends with `sha256`."""
         self._root = str(root.resolve()) + os.sep
         self._paths: set[str] = set()
+        self._noting = True
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], (str, bytes)):
+        if event == "open" and self._noting and isinstance(arguments[0], (str, bytes)):
             self._paths.add(os.path.realpath(os.fsdecode(arguments[0])))
 
     def sha256(self) -> str:
-        """Return one checksum over names and contents of the files noted so far."""
+        """Stop noting and return one checksum over names and contents of the files."""
+        self._noting = False
         whole = hashlib.sha256()
-        for path in sorted(path for path in self._paths.copy() if path.startswith(self._root)):
+        for path in sorted(path for path in self._paths if path.startswith(self._root)):
             if Path(path).is_file():
                 with Path(path).open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,12 @@ class EndpointModel(OpenAI):  # type: ignore[misc]  # OpenCompass has no types
         self._asking.report = attempt.report
 
     def _generate(self, input: Any, max_out_len: int, temperature: float) -> str:  # noqa: A002  (OpenCompass' name)
-        messages, room = self._preprocess_messages(input, max_out_len, self.max_seq_len, self.mode, self.get_token_len)
+        try:
+            messages, room = self._preprocess_messages(
+                input, max_out_len, self.max_seq_len, self.mode, self.get_token_len
+            )
+        except ValueError as error:
+            return self._asking.leave_out(f"A question does not fit into max_seq_len: {error}")
         return self._asking.answer(
             self._messages_to_chat_completions(messages), max_tokens=room, temperature=temperature
         )

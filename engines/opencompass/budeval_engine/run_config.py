@@ -34,7 +34,7 @@ class Parameters:
     """Questions sent per second at most."""
     max_out_len: int = _number(2048, 1, 1_000_000)
     """Tokens of an answer, unless the data set's own configuration says otherwise."""
-    max_seq_len: int = _number(16_384, 128, 10_000_000)
+    max_seq_len: int = _number(16_384, 1, 10_000_000)
     """Tokens of question and answer together."""
     batch_size: int = _number(8, 1, 1024)
     """Questions asked at the same time."""
