@@ -120,8 +120,8 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._configuration = settings.state / "supervisor" / "supervisord.conf"
-        transport = SupervisorTransport(None, None, f"unix://{settings.supervisor_socket}")
-        self._rpc = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        self._transport = SupervisorTransport(None, None, f"unix://{settings.supervisor_socket}")
+        self._rpc = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=self._transport)
 
     def is_running(self) -> bool:
         """Whether supervisord answers on its socket."""
@@ -217,6 +217,9 @@ class Supervisor:
             return call(*arguments)
         except (OSError, HTTPException) as error:
             raise StackError(f"supervisord does not answer on {self._settings.supervisor_socket}: {error}") from error
+        finally:
+            # Kept, it would be found closed by the other side after a pause.
+            self._transport.close()
 
 
 def _state(info: Mapping[str, object]) -> ProcessState:
