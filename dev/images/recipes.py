@@ -54,7 +54,7 @@ IMAGES = {
             "service",
             "localhost/budeval:0.1.0",
             ".",
-            ("Dockerfile", ".dockerignore", "pyproject.toml", "requirements.lock", "README.md", "budeval"),
+            ("Dockerfile", "requirements-service.lock", "budeval"),
         ),
     )
 }
