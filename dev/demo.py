@@ -271,9 +271,8 @@ def run(base_url: str, pubsub_name: str, subject: Subject) -> int:
 def main() -> int:
     """Bring everything up and run the demo."""
     from dev import environment
-    from dev.__main__ import GROUPS
+    from dev.stack import GROUPS, Stack
     from dev.settings import load_settings
-    from dev.stack import Stack
 
     try:
         settings = load_settings()
