@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev import files
-from dev.console import line
+from dev.console import Line, line
 from dev.errors import StackError
 from dev.settings import Settings
 from dev.shell import run_logged
@@ -81,19 +81,20 @@ def ensure_programs(settings: Settings, module: GoModule) -> Path:
             "Go is not installed: the stack builds Dapr and Kubernetes from their pinned Go modules. "
             "Install Go 1.26.6 or later and put it on PATH."
         )
-    with line(f"build {' '.join(module.programs)}") as current, _lock(target):
+    with line(f"build {module.name}") as current, _lock(target):
         if target.is_dir():
             current.note = "built by another checkout"
         else:
-            _build(settings, module, target)
+            _build(settings, module, target, current)
     return target
 
 
-def _build(settings: Settings, module: GoModule, target: Path) -> None:
+def _build(settings: Settings, module: GoModule, target: Path, progress: Line) -> None:
     draft = target.with_name(f"{target.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for package, program in zip(module.packages, module.programs, strict=True):
+    for number, (package, program) in enumerate(zip(module.packages, module.programs, strict=True), 1):
+        progress.note = f"{program} ({number} of {len(module.programs)}), log: {settings.logs}/build-{program}.log"
         command: list[str | Path] = [
             "go",
             "build",
@@ -113,6 +114,7 @@ def _build(settings: Settings, module: GoModule, target: Path) -> None:
             env=_environment(),
         )
     draft.rename(target)
+    progress.note = ""
 
 
 def _environment() -> dict[str, str]:
