@@ -144,7 +144,8 @@ class PlaybookRunner:
 
     @contextlib.contextmanager
     def _run_directory(self) -> Iterator[Path]:
-        directory = Path(tempfile.mkdtemp(prefix=f"{_owner()}-", dir=self._directory))
+        # Made again where something that tidies temporary files took it away.
+        directory = Path(tempfile.mkdtemp(prefix=f"{_owner()}-", dir=_private_directory(self._directory)))
         try:
             yield directory
         finally:
