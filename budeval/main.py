@@ -12,7 +12,7 @@ from budeval.ansible.runner import PlaybookRunner
 from budeval.api.health import Readiness, health_router
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
-from budeval.api.problem import add_problem_handlers
+from budeval.api.problem import add_problem_handlers, document_problems
 from budeval.api.routes import evaluation_router
 from budeval.api.subscriptions import SIDECAR_PATHS, subscription_router
 from budeval.commons.logging import configure_logging
@@ -97,6 +97,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())
+    document_problems(app)
     return app
 
 

@@ -41,6 +41,32 @@ def an_evaluation(eval_id=EVAL_ID, run_ids=("run-a", "run-b"), **changes):
     return Evaluation.model_validate({**values, **changes})
 
 
+def a_request(**changes):
+    """The guide's request as the guide has it, endpoint and data set replaced; ``a__b=1`` changes ``a.b``."""
+    request = {
+        "eval_id": EVAL_ID,
+        "experiment_id": "123e4567-e89b-12d3-a456-426614174000",
+        "eval_model_info": {
+            "model_name": "gpt-oss-20b",
+            "endpoint": "http://127.0.0.1:13200/v1",
+            "api_key": "sk-BudLiteLLMMasterKey_123",
+            "extra_args": {"query_per_second": "50", "max_out_len": "2048", "max_seq_len": "4096"},
+        },
+        "eval_datasets": [{"dataset_id": "siqa_gen", "run_id": "test-monitor-pattern-001"}],
+        "eval_configs": [],
+        "engine": "opencompass",
+        "source": "budapp",
+        "source_topic": "budapp-notifications",
+    }
+    for path, value in changes.items():
+        *parents, name = path.split("__")
+        target = request
+        for parent in parents:
+            target = target[parent]
+        target[name] = value
+    return request
+
+
 def job_names(evaluation):
     """Name of each run's Job, by run id."""
     return {run_id: job_name(evaluation.eval_id, run_id) for run_id in evaluation.run_ids}

@@ -53,7 +53,8 @@ class Readiness:
     def _checked(self, name: str, check: Callable[[], str]) -> CheckView:
         try:
             detail = check()
-        except (httpx.HTTPError, SQLAlchemyError) as error:
+        except (httpx.HTTPError, SQLAlchemyError, ValueError, LookupError) as error:
+            # ValueError and LookupError: something else than daprd answers there.
             detail = printable(str(error) or type(error).__name__, 300)
         return CheckView(name=name, ok=not detail, detail=detail)
 

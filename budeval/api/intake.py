@@ -5,6 +5,7 @@ All problems are collected and told at once, and nothing is created before there
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -47,22 +48,29 @@ class Intake:
         except UnknownEngine as error:
             self._problem("engine", error, error.known)
             return None
+        self._datasets(engine, request)
+        return engine
+
+    def _datasets(self, engine: Engine, request: StartEvaluationRequest) -> None:
+        listed = False
         for position, run in enumerate(request.eval_datasets):
             field = f"eval_datasets.{position}.dataset_id"
             try:
                 engine.check_dataset(run.dataset_id)
             except UnknownDataset as error:
-                self._problem(field, error, error.known)
+                # A thousand names, so only once.
+                self._problem(field, error, None if listed else error.known)
+                listed = True
             except ValueError as error:
                 self._problem(field, error)
-        return engine
 
     def _parameters(self, engine: Engine, request: StartEvaluationRequest) -> dict[str, Any]:
         try:
             return engine.parse_parameters(dict(request.eval_model_info.extra_args))
         except InvalidParameters as error:
-            for name, message in error.problems:
-                self._problems.append(FieldProblem(f"eval_model_info.extra_args.{name}", message))
+            self._problems += [
+                replace(problem, field=f"eval_model_info.extra_args.{problem.field}") for problem in error.problems
+            ]
             return {}
 
     def _kubeconfig(self, request: StartEvaluationRequest) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic.json_schema import models_json_schema
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from budeval.api.schemas import FieldProblemBody, Problem
@@ -23,6 +25,7 @@ from budeval.commons.redaction import printable
 logger = logging.getLogger("::EVAL:: API")
 
 MEDIA_TYPE = "application/problem+json"
+MAXIMUM_FIELD_LENGTH = 200
 
 STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (InvalidEvaluation, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -39,7 +42,27 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BudEvalError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OperationalError, _on_database_away)
     app.add_exception_handler(Exception, _on_unexpected)
+
+
+def document_problems(app: FastAPI) -> None:
+    """Adds the shape of a problem to the OpenAPI document, for the references of :func:`documented`."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        _, shapes = models_json_schema([(Problem, "serialization")], ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(shapes["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def documented(meanings: dict[HTTPStatus, str]) -> dict[int | str, dict[str, Any]]:
+    """What a route says in the OpenAPI document about the problems it can answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {int(status): {"description": meaning, "content": content} for status, meaning in meanings.items()}
 
 
 def problem_response(
@@ -53,13 +76,15 @@ def problem_response(
 
 def field_problems(errors: Any) -> list[FieldProblem]:
     """pydantic's errors, each with the path of its field; never with the value, which may be a secret."""
-    return [
-        FieldProblem(
-            field=".".join(str(part) for part in error["loc"] if part != "body") or "body",
-            message=str(error["msg"]).removeprefix("Value error, "),
-        )
-        for error in errors
-    ]
+    return [FieldProblem(_field(error), str(error["msg"]).removeprefix("Value error, ")) for error in errors]
+
+
+def _field(error: Any) -> str:
+    if error["type"] == "json_invalid":
+        return "body"
+    # A path has the request's own keys in it, which can be anything of any length.
+    path = ".".join(str(part) for part in error["loc"] if part != "body")
+    return printable(path, MAXIMUM_FIELD_LENGTH) or "body"
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
@@ -82,6 +107,12 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     response = problem_response(error.status_code, title, str(error.detail), None, request.url.path)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _on_database_away(request: Request, error: Exception) -> JSONResponse:
+    logger.error("the record does not answer: %s", error)
+    detail = "The record's database does not answer. Try again; the same request is never run twice."
+    return problem_response(HTTPStatus.SERVICE_UNAVAILABLE, "Record unavailable", detail, None, request.url.path)
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,6 +22,12 @@ def _plain_text(text: str) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError("must not contain control characters")
     return text
+
+
+def _plain_secret(secret: SecretStr) -> SecretStr:
+    # A key travels in an HTTP header and in an environment variable: neither can hold these.
+    _plain_text(secret.get_secret_value())
+    return secret
 
 
 def _uuid(value: Any) -> Any:
@@ -73,7 +80,7 @@ class EvalModelInfo(_Body):
     model_name: ShortText
     endpoint: Annotated[str, Field(max_length=2048), AfterValidator(_plain_text), AfterValidator(_endpoint)]
     """Base of an OpenAI-compatible API."""
-    api_key: Annotated[SecretStr, Field(max_length=4096)] = SecretStr("")
+    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
     """Key of that API; may be empty."""
     extra_args: dict[ShortText, Scalar] = Field(default_factory=dict)
     """Parameters of the engine; numbers may be given as texts."""
@@ -84,6 +91,14 @@ class EvalDataset(_Body):
 
     dataset_id: ShortText
     run_id: ShortText
+
+
+def _distinct_runs(datasets: list[EvalDataset]) -> list[EvalDataset]:
+    counts = Counter(dataset.run_id for dataset in datasets)
+    twice = sorted(run_id for run_id, count in counts.items() if count > 1)
+    if twice:
+        raise ValueError(f"run_id must be unique in the request; given twice: {', '.join(twice)}")
+    return datasets
 
 
 class EvalConfig(_Body):
@@ -112,7 +127,9 @@ class StartEvaluationRequest(_Body):
     """Also the id of the Dapr workflow: starting twice never runs twice."""
     experiment_id: Uuid | None = None
     eval_model_info: EvalModelInfo
-    eval_datasets: Annotated[list[EvalDataset], Field(min_length=1, max_length=MAXIMUM_RUNS)]
+    eval_datasets: Annotated[
+        list[EvalDataset], Field(min_length=1, max_length=MAXIMUM_RUNS), AfterValidator(_distinct_runs)
+    ]
     eval_configs: Annotated[list[EvalConfig], Field(max_length=100)] = Field(default_factory=list)
     engine: ShortText = "opencompass"
     kubeconfig: SecretStr | None = None
@@ -126,14 +143,6 @@ class StartEvaluationRequest(_Body):
     @classmethod
     def _without_envelope(cls, body: Any) -> Any:
         return {key: value for key, value in body.items() if key not in ENVELOPE} if isinstance(body, dict) else body
-
-    @model_validator(mode="after")
-    def _distinct_runs(self) -> "StartEvaluationRequest":
-        run_ids = [run.run_id for run in self.eval_datasets]
-        twice = sorted({run_id for run_id in run_ids if run_ids.count(run_id) > 1})
-        if twice:
-            raise ValueError(f"eval_datasets: run_id must be unique in the request; given twice: {', '.join(twice)}")
-        return self
 
 
 class StepMetadata(BaseModel):

@@ -3,6 +3,7 @@
 from difflib import get_close_matches
 from typing import Any, Protocol
 
+from budeval.commons.errors import FieldProblem
 from budeval.evals.models import Evaluation, Run
 
 
@@ -25,10 +26,10 @@ class UnknownDataset(ValueError):
 
 
 class InvalidParameters(ValueError):
-    """Engine parameters that are unknown or of the wrong type: one ``(name, what is wrong)`` for each."""
+    """Engine parameters that are unknown or of the wrong type; each problem's field is a parameter's name."""
 
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems))
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
         self.problems = problems
 
 

@@ -50,9 +50,9 @@ def test_services_that_start_at_once_share_one_migration(database_url):
             check=False,
         )
 
-    with ThreadPoolExecutor(4) as pool:
-        ended = list(pool.map(lambda _: start(), range(4)))
-    assert [(done.returncode, done.stderr) for done in ended] == [(0, "")] * 4
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda _: start(), range(2)))
+    assert [(done.returncode, done.stderr) for done in ended] == [(0, "")] * 2
     database = open_database(database_url)
     assert set(inspect(database).get_table_names()) == TABLES
     database.dispose()

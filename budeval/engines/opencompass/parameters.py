@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from budeval.commons.errors import FieldProblem
 from budeval.engines.base import InvalidParameters
 
 
@@ -36,8 +37,9 @@ def parse_parameters(extra_args: dict[str, Any]) -> dict[str, Any]:
         raise InvalidParameters([_problem(item) for item in error.errors(include_url=False)]) from error
 
 
-def _problem(item: Any) -> tuple[str, str]:
-    name = str(item["loc"][0])[:80] if item["loc"] else ""
-    if item["type"] == "extra_forbidden":
-        return name, f"unknown; known: {', '.join(Parameters.model_fields)}"
-    return name, str(item["msg"])
+def _problem(item: Any) -> FieldProblem:
+    name = str(item["loc"][0])[:80]
+    if item["type"] != "extra_forbidden":
+        return FieldProblem(name, str(item["msg"]))
+    known = list(Parameters.model_fields)
+    return FieldProblem(name, f"unknown; known: {', '.join(known)}", known)

@@ -1,0 +1,84 @@
+"""The service as a process of its own, with nothing around it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+
+from tests.api.test_start import is_problem
+from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, TOKEN, a_request
+
+STOP_SECONDS = 10
+NOBODY = "1"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def lonely(tmp_path):
+    """The service without a sidecar; answers its client, its process and the file with its log."""
+    port, log = free_port(), tmp_path / "log"
+    environment = {
+        **os.environ,
+        "BUDEVAL_PORT": str(port),
+        "BUDEVAL_DATABASE_URL": f"sqlite:///{tmp_path}/record.sqlite",
+        "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
+        "BUDEVAL_PLAYBOOK_RUN_DIR": str(tmp_path / "runs"),
+        "BUDEVAL_LOG_LEVEL": "DEBUG",
+        "DAPR_HTTP_PORT": NOBODY,
+        "DAPR_GRPC_PORT": NOBODY,
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error::DeprecationWarning:budeval", "-m", "budeval"],
+            env=environment, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+            wait_until_alive(client, process, log)
+            yield client, process, log
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+def wait_until_alive(client, process, log):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            assert client.get("/livez").status_code == 200
+        except httpx.ConnectError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(log.read_text())
+
+
+def test_without_a_sidecar_it_answers_keeps_requests_logs_json_and_stops_on_sigterm(lonely):
+    client, process, log = lonely
+    request = a_request(eval_model_info__api_key=API_KEY, kubeconfig=KUBECONFIG)
+    assert client.get("/readyz").status_code == 503
+    assert client.post("/evals/start", json=request).status_code == 200
+    is_problem(client.post("/evals/start", json={**request, "engine": API_KEY}), 422)
+    assert client.get(f"/evals/{EVAL_ID}").json()["status"] == "PENDING"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=STOP_SECONDS) in (0, -signal.SIGTERM)
+    assert time.monotonic() - began < STOP_SECONDS
+    lines = log.read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert all({"message", "level", "logger", "timestamp"} <= set(entry) for entry in entries)
+    assert "stopped" in [entry["message"] for entry in entries]
+    assert [line for line in lines if API_KEY in line or TOKEN in line] == []
