@@ -5,16 +5,21 @@ import threading
 from typing import Any, Literal
 
 from dapr.clients import DaprClient
-from dapr.conf import settings as dapr_settings
+from dapr.conf import settings
 from grpc import RpcError
 
 from budeval.commons.errors import PublishFailed
 from budeval.commons.wire import WORKFLOW_NAME
 
+dapr_settings: Any = settings
+"""The SDK's own settings, whose names exist at run time only."""
+
 CLOUD_EVENT = "application/cloudevents+json"
 SIDECAR_CALL_SECONDS = 10
 """Bound of every call to daprd. The SDK has none by default: a publish could hang for ever, and one that outlives its
 claim in the outbox would be made twice. Daprd's own retries (components/resiliency.yaml) end sooner."""
+SIDECAR_WAIT_SECONDS = 1
+"""How long making a client waits for daprd; the SDK's minute would hold up the end of the service."""
 
 
 class DaprPublisher:
@@ -51,9 +56,17 @@ class DaprPublisher:
     def _connected(self) -> DaprClient:
         with self._lock:
             if self._client is None:
-                dapr_settings.DAPR_API_TIMEOUT_SECONDS = SIDECAR_CALL_SECONDS
-                self._client = DaprClient()
+                self._client = _connect()
             return self._client
+
+
+def _connect() -> DaprClient:
+    dapr_settings.DAPR_API_TIMEOUT_SECONDS = SIDECAR_CALL_SECONDS
+    dapr_settings.DAPR_HEALTH_TIMEOUT = SIDECAR_WAIT_SECONDS
+    try:
+        return DaprClient()
+    except TimeoutError as error:
+        raise PublishFailed("daprd does not answer") from error
 
 
 def _cloud_event_metadata(body: dict[str, Any], event_id: str) -> dict[str, str]:

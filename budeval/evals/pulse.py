@@ -8,7 +8,9 @@ wakes it, cancels it again or ends it. It also publishes what waits in the outbo
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -52,18 +54,15 @@ class Pulse:
         self._thread.join(timeout=2)
 
     def beat(self, now: datetime) -> None:
-        """Looks once after everything that is silent."""
-        self._notifier.flush_all()
+        """Looks once after everything that is silent; what fails for one evaluation keeps it from no other."""
+        _attempt("publishing what waits", self._notifier.flush_all)
         for evaluation in self._record.active():
             if is_silent(evaluation, now):
-                self._look_after(evaluation)
+                _attempt(f"looking after evaluation {evaluation.eval_id}", partial(self._look_after, evaluation))
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            try:
-                self.beat(utc_now())
-            except (BudEvalError, SQLAlchemyError) as error:
-                logger.warning("a beat of the pulse failed, the next one is in %s s: %s", BEAT_SECONDS, error)
+            _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
 
     def _look_after(self, evaluation: ActiveEvaluation) -> None:
         eval_id = evaluation.eval_id
@@ -91,6 +90,16 @@ class Pulse:
         )
         self._record.finish(eval_id, WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED, error)
         self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
+
+
+def _attempt(what: str, action: Callable[[], None]) -> None:
+    """The outermost boundary of the pulse: whatever happens, it goes on beating, since nothing else would notice."""
+    try:
+        action()
+    except (BudEvalError, SQLAlchemyError) as error:
+        logger.warning("%s failed and is tried again in %s s: %s", what, BEAT_SECONDS, error)
+    except Exception:
+        logger.exception("%s failed unexpectedly and is tried again in %s s", what, BEAT_SECONDS)
 
 
 def is_silent(evaluation: ActiveEvaluation, now: datetime) -> bool:
