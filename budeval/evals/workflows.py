@@ -40,8 +40,9 @@ KEEP_TRYING = RetryPolicy(
     max_retry_interval=timedelta(seconds=60),
 )
 """For what must happen in the end: telling, the record, and the monitor itself (a week at least)."""
-IN_FLIGHT_GRACE = timedelta(seconds=10)
-"""How long a cancelled step may take to notice; its playbook is ended within a second."""
+IN_FLIGHT_GRACE = timedelta(seconds=5)
+"""How long a cancelled step may take to notice; its playbook is ended within a second. A step that waits for its next
+attempt is not told apart and takes this long."""
 
 
 class Context(Protocol):
