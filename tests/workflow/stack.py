@@ -1,8 +1,12 @@
 """Everything an evaluation needs but a cluster, as real processes, and an evaluation as a test sees it."""
 
 import json
+import os
+import signal
+import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +96,7 @@ class Stack:
         assert response.status_code == 200, response.text
         return evaluation
 
-    def broker(self) -> "redis.Redis[str]":
+    def broker(self) -> redis.Redis:
         """A client of Redis."""
         return redis.Redis(host=HOST, port=self.ports.redis, decode_responses=True)
 
@@ -100,19 +104,40 @@ class Stack:
         """What the subscriber has received on a topic."""
         return [item for item in read_deliveries(self.factory.deliveries) if item["topic"] == topic]
 
-    def workflows(self) -> DaprWorkflowClient:
+    @contextmanager
+    def workflows(self) -> Iterator[DaprWorkflowClient]:
         """A client of the service's daprd."""
-        return DaprWorkflowClient(host=HOST, port=str(self.ports.daprd_grpc))
+        client = DaprWorkflowClient(host=HOST, port=str(self.ports.daprd_grpc))
+        try:
+            yield client
+        finally:
+            client.close()  # type: ignore[no-untyped-call]
 
     def custom_status(self, instance_id: str) -> Any:
         """What an instance says about itself; none: nothing yet."""
-        client = self.workflows()
-        try:
+        with self.workflows() as client:
             state = client.get_workflow_state(instance_id)
-        finally:
-            client.close()
         text = state.serialized_custom_status if state else None
         return _decoded(text) if text else None
+
+    def history_size(self, instance_id: str) -> int:
+        """Events in the history of a workflow instance."""
+        with self.workflows() as client:
+            return len(client.get_workflow_history(instance_id))
+
+    def claims(self, eval_id: str) -> int:
+        """Messages that somebody is publishing right now, from the record itself."""
+        with closing(sqlite3.connect(self.directory / "record.sqlite", timeout=30)) as record:
+            query = "SELECT count(*) FROM events WHERE eval_id=? AND claimed_at IS NOT NULL AND published_at IS NULL"
+            return int(record.execute(query, (eval_id,)).fetchone()[0])
+
+    def broker_pause(self) -> None:
+        """Redis keeps its connections and answers nobody."""
+        os.kill(self.redis.pid, signal.SIGSTOP)
+
+    def broker_continue(self) -> None:
+        """The opposite of :meth:`broker_pause`."""
+        os.kill(self.redis.pid, signal.SIGCONT)
 
     def _service_components(self) -> Path:
         store = component(
@@ -227,21 +252,31 @@ class Evaluation:
         """Waits until the cluster was called."""
         wait_for(lambda: len(self.calls(method)) >= count, seconds, f"{count} calls of {method}")
 
-    def story(self, status: str, seconds: float = SECONDS) -> Story:
-        """Waits for the end, checks every message against the contract, on every topic, and answers what was told."""
+    def wait_status(self, status: str, seconds: float = SECONDS) -> None:
+        """Waits until the record says so."""
+        wait_for(lambda: self.view()["status"] == status, seconds, f"evaluation {self.eval_id} is {status}")
+
+    def story(self, status: str, seconds: float = SECONDS, *, repeated: bool = False) -> Story:
+        """Waits for the end, checks every message against the contract, on every topic, and answers what was told.
+
+        ``repeated``: the same message may be there twice, one after the other; ``results`` never.
+        """
         last = [("evaluate_model_status", final) for final in FINAL_STATUSES]
         wait_for(lambda: any(_what(item) in last for item in self.published(self.topics[-1])), seconds, "the last word")
-        stories = [self._story(topic) for topic in self.topics]
+        stories = [self._story(topic, repeated) for topic in self.topics]
         assert stories[0].status == status, stories[0]
         assert all(story.event_ids == stories[0].event_ids for story in stories)
         assert self.view()["status"] == status
         return stories[0]
 
-    def _story(self, topic: str) -> Story:
+    def _story(self, topic: str, repeated: bool) -> Story:
         published = self.published(topic)
+        assert [_what(message) for message in published].count(("results", "COMPLETED")) <= 1
+        published = _distinct(published) if repeated else published
         metadata = self.body.get("notification_metadata") or {}
         story = read_story(published, Asked(self.eval_id, self.run_ids, topic, metadata))
-        wait_for(lambda: len(self.delivered(topic)) >= len(published), 20, "the subscriber has received everything")
+        complete = "the subscriber has received everything"
+        wait_for(lambda: len(_distinct(self.delivered(topic))) >= len(published), 20, complete)
         assert _distinct(self.delivered(topic)) == published
         return story
 
@@ -259,7 +294,10 @@ def _what(message: dict[str, Any]) -> tuple[str, str]:
 
 def _distinct(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The broker delivers at least once, so a consumer drops what it has seen."""
-    return list({json.dumps(message, sort_keys=True): message for message in messages}.values())
+    distinct: dict[str, dict[str, Any]] = {}
+    for message in messages:
+        distinct.setdefault(message.get("data", message)["payload"]["content"]["result"]["event_id"], message)
+    return list(distinct.values())
 
 
 def seconds_of(began: float) -> float:

@@ -46,9 +46,17 @@ class World:
         """
         write_json(self.root / "runs" / f"{run_id}.json", {"sweeps": sweeps, "end": end, **script})
 
-    def cluster(self, method: str, *, seconds: float = 0, error: str | None = None, times: int = NEVER) -> None:
+    def cluster(
+        self,
+        method: str,
+        *,
+        seconds: float = 0,
+        error: str | None = None,
+        times: int = NEVER,
+        message: str = "scripted",
+    ) -> None:
         """How a call behaves from now on: it takes ``seconds``, and fails with ``error`` the next ``times``."""
-        script = {"seconds": seconds, "error": error, "left": times if error else 0}
+        script = {"seconds": seconds, "error": error, "left": times if error else 0, "message": message}
         write_json(self.root / "cluster" / f"{method}.json", script)
 
     def calm(self) -> None:
@@ -154,8 +162,8 @@ class ScriptedOrchestrator:
             if script["left"] <= 0:
                 return
             write_json(path, {**script, "left": script["left"] - 1})
-        kind: type[errors.BudEvalError] = getattr(errors, script["error"])
-        raise kind(f"scripted: {path.stem}")
+        kind: type[errors.BudEvalError] = getattr(errors, str(script["error"]))
+        raise kind(str(script["message"]))
 
     def _job_path(self, name: str) -> Path:
         return self._root / "jobs" / f"{name}.json"
