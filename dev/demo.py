@@ -124,7 +124,7 @@ class Subscriber:
     def close(self) -> None:
         """End the subscription."""
         self._close()
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
 
 def is_last_word(payload: Mapping[str, Any]) -> bool:
@@ -271,8 +271,8 @@ def run(base_url: str, pubsub_name: str, subject: Subject) -> int:
 def main() -> int:
     """Bring everything up and run the demo."""
     from dev import environment
-    from dev.stack import GROUPS, Stack
     from dev.settings import load_settings
+    from dev.stack import GROUPS, Stack
 
     try:
         settings = load_settings()
