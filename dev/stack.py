@@ -135,6 +135,8 @@ class Stack:
         Raises:
             StackError: something is missing or does not get ready; the message says what and where its log is.
         """
+        if self.settings.use_existing_cluster and not self.settings.service_kubeconfig.exists():
+            raise StackError("The service has no identity in this cluster yet: run `python -m dev cluster-setup` first")
         parts = [part for part in self.parts() if part.group in groups]
         self._install(groups)
         self._prepare(groups)

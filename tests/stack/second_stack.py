@@ -30,10 +30,16 @@ class SecondStack:
         own = {"BUDEVAL_STATE_DIR": str(self.state), "BUDEVAL_PORT_BASE": str(self.port_base), "BUDEVAL_DAPR": "own"}
         return {**inherited, **cache, **own}
 
-    def dev(self, *arguments: str, timeout: float = 240) -> str:
+    def dev(self, *arguments: str, timeout: float = 240, **extra: str) -> str:
         command = [sys.executable, "-m", "dev", *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            cwd=ROOT,
+            env={**self.environment, **extra},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}"
         return done.stdout
