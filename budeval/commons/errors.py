@@ -26,6 +26,8 @@ HTTP status codes are not here: ``budeval.api.problem`` has one table for them.
 
 from dataclasses import dataclass
 
+from budeval.commons.redaction import printable
+
 MAXIMUM_DETAIL_LENGTH = 2000
 """Characters of a detail that are kept; pod messages and playbook output can be of any size."""
 
@@ -39,9 +41,10 @@ class BudEvalError(Exception):
     title = "Internal error"
 
     def __init__(self, detail: str, *, title: str | None = None) -> None:
-        super().__init__(detail)
+        # Redacted here, where secrets are still in use and known; it is told later, when they may not be any more.
+        self.detail = printable(detail, MAXIMUM_DETAIL_LENGTH)
+        super().__init__(self.detail)
         self.title = title or type(self).title
-        self.detail = detail[:MAXIMUM_DETAIL_LENGTH]
 
     def __str__(self) -> str:
         return f"{self.title}: {self.detail}"

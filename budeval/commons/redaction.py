@@ -2,12 +2,16 @@
 
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 MASK = "[redacted]"
 MINIMUM_SECRET_LENGTH = 4
 """Shorter values are not looked for: they would mask half of every sentence."""
+LINGER_SECONDS = 60.0
+"""A value stays masked so long after its last use: an error that mentions it is told after the block that used it."""
 
 _SHAPES = (
     re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
@@ -20,37 +24,41 @@ _SHAPES = (
 
 
 class Redactor:
-    """Masks what looks like a secret, and every value that is in use as one right now."""
+    """Masks what looks like a secret, and every value that is in use as one right now or was a moment ago."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._values: dict[str, int] = {}
+        self._uses: Counter[str] = Counter()
+        self._hidden_until: dict[str, float] = {}
 
     @contextmanager
     def hiding(self, *values: str | None) -> Iterator[None]:
-        """Masks ``values`` while the block runs; nests and may be used from many threads."""
+        """Masks ``values`` while the block runs and some seconds more; nests and may be used from many threads."""
         secrets = [value for value in values if value and len(value) >= MINIMUM_SECRET_LENGTH]
         with self._lock:
-            for value in secrets:
-                self._values[value] = self._values.get(value, 0) + 1
+            self._uses.update(secrets)
         try:
             yield
         finally:
             with self._lock:
-                for value in secrets:
-                    self._values[value] -= 1
-                    if not self._values[value]:
-                        del self._values[value]
+                self._uses.subtract(secrets)
+                self._hidden_until.update(dict.fromkeys(secrets, self._clock() + LINGER_SECONDS))
 
     def redact(self, text: str) -> str:
         """``text`` with every known or likely secret masked."""
-        with self._lock:
-            values = sorted(self._values, key=len, reverse=True)
-        for value in values:
+        for value in sorted(self._secrets(), key=len, reverse=True):
             text = text.replace(value, MASK)
         for shape in _SHAPES:
             text = shape.sub(MASK, text)
         return text
+
+    def _secrets(self) -> set[str]:
+        now = self._clock()
+        with self._lock:
+            self._uses = +self._uses
+            self._hidden_until = {value: until for value, until in self._hidden_until.items() if until > now}
+            return {*self._uses, *self._hidden_until}
 
 
 redactor = Redactor()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PollInterval = Annotated[int, Field(ge=1, le=3600)]
@@ -31,7 +31,7 @@ class MonitorSettings(BaseModel):
 class Settings(BaseSettings):
     """Everything an operator can set. Values are validated at start: a typo ends the start, not an evaluation."""
 
-    model_config = SettingsConfigDict(env_prefix="BUDEVAL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="BUDEVAL_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     host: str = "127.0.0.1"
     """Address to listen on. Loopback by default: daprd is on the same host or in the same pod."""
@@ -102,11 +102,6 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("kubeconfig", "results_mount", "pod_template_overlay", "sealing_keys_file", mode="before")
-    @classmethod
-    def _empty_means_unset(cls, value: Any) -> Any:
-        return None if value == "" else value
-
     @property
     def monitor(self) -> MonitorSettings:
         """The defaults of every evaluation's monitor."""
@@ -123,7 +118,10 @@ class Settings(BaseSettings):
         """The pod template overlay as data; empty when none is set. Raises ``ValueError`` when it is no mapping."""
         if self.pod_template_overlay is None:
             return {}
-        data = yaml.safe_load(self.pod_template_overlay.read_text(encoding="utf-8")) or {}
+        try:
+            data = yaml.safe_load(self.pod_template_overlay.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{self.pod_template_overlay}: {error}") from error
         if not isinstance(data, dict):
             raise ValueError(
                 f"{self.pod_template_overlay}: a pod template overlay is a mapping, not {type(data).__name__}"

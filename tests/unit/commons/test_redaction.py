@@ -1,0 +1,128 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from budeval.commons.redaction import MASK, Redactor, printable, redactor
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl"
+
+LIKELY_SECRETS = [
+    ("Authorization: Bearer abcdef0123456789", "abcdef0123456789"),
+    ("authorization: basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA"),
+    ("the key sk-BudLiteLLMMasterKey_123 was refused", "sk-BudLiteLLMMasterKey_123"),
+    (f"token {JWT} expired", JWT),
+    ("-----BEGIN RSA PRIVATE KEY-----\nMIIB\nAAAA\n-----END RSA PRIVATE KEY-----", "MIIB"),
+    ("-----BEGIN PRIVATE KEY-----\nMIIB cut off", "MIIB"),
+    ("GET http://user:hunter2@host/v1", "hunter2"),
+    ("postgresql+psycopg://budeval:s3cr3t@db/record", "s3cr3t"),
+    ("password=correct-horse", "correct-horse"),
+    ('{"api_key": "abcdefgh"}', "abcdefgh"),
+    ("token: abcdefgh", "abcdefgh"),
+    ("client-key-data: LS0tLS1CRUdJTg", "LS0tLS1CRUdJTg"),
+]
+
+
+@pytest.mark.parametrize(("text", "secret"), LIKELY_SECRETS)
+def test_what_looks_like_a_secret_is_masked(text, secret):
+    masked = Redactor().redact(text)
+    assert secret not in masked
+    assert MASK in masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "48 of 48 questions were answered",
+        "pod demo-risk-adjusted-7f4 is Pending",
+        "Job token-bucket-run completed successfully",
+        "http://127.0.0.1:13200/v1",
+        "max_out_len must be at most 1000000 tokens",
+        "the basic idea",
+    ],
+)
+def test_ordinary_words_stay(text):
+    assert Redactor().redact(text) == text
+
+
+def test_a_secret_in_use_is_masked_whatever_it_looks_like():
+    redacting = Redactor()
+    with redacting.hiding("an ordinary word"):
+        assert redacting.redact("it said: an ordinary word!") == f"it said: {MASK}!"
+
+
+def test_a_secret_stays_masked_for_the_errors_that_are_told_after_its_use():
+    redacting = Redactor()
+    with redacting.hiding("an ordinary word"):
+        pass
+    assert redacting.redact("an ordinary word") == MASK
+
+
+def test_a_secret_is_forgotten_some_time_after_its_use():
+    now = 1000.0
+    redacting = Redactor(clock=lambda: now)
+    with redacting.hiding("an ordinary word"):
+        now += 10_000
+        assert redacting.redact("an ordinary word") == MASK
+    now += 61
+    assert redacting.redact("an ordinary word") == "an ordinary word"
+
+
+def test_of_two_uses_the_last_one_counts():
+    now = 1000.0
+    redacting = Redactor(clock=lambda: now)
+    with redacting.hiding("an ordinary word"):
+        with redacting.hiding("an ordinary word"):
+            pass
+        now += 61
+        assert redacting.redact("an ordinary word") == MASK
+
+
+def test_of_two_secrets_the_longer_one_is_masked_first():
+    redacting = Redactor()
+    with redacting.hiding("canary", "canary-and-more"):
+        assert redacting.redact("canary-and-more") == MASK
+
+
+@pytest.mark.parametrize("nothing", [None, "", "abc"])
+def test_what_is_too_short_to_be_a_secret_is_not_looked_for(nothing):
+    redacting = Redactor()
+    with redacting.hiding(nothing):
+        assert redacting.redact("abc None") == "abc None"
+
+
+def test_secrets_are_hidden_from_every_thread():
+    redacting, ready = Redactor(), threading.Event()
+
+    def look():
+        ready.wait(timeout=10)
+        return redacting.redact("canary")
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        with redacting.hiding("canary"):
+            ready.set()
+            assert looking.result(timeout=10) == MASK
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("two\nlines", "two\nlines"),
+        ("bell\x07 and \x1b[31mred", "bell  and  [31mred"),
+        ("  around  ", "around"),
+        ("实验 ü", "实验 ü"),
+        ("x\u202ey", "x y"),
+        ("\ud800", ""),
+        ("sk-abcdefghij", MASK),
+        ("x" * 2000, "x" * 999 + "…"),
+    ],
+)
+def test_foreign_text_is_made_fit_to_show(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_secret_at_the_cut_is_masked_before_it_is_cut():
+    with redactor.hiding("canary-of-a-key"):
+        assert "canary" not in printable("x" * 995 + "canary-of-a-key")
