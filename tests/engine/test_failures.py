@@ -155,6 +155,17 @@ def test_sigterm_ends_the_run_soon_and_keeps_the_answers(engine: Engine, double:
     assert len((engine.workspace / "answers.jsonl").read_text().splitlines()) == 3
 
 
+def test_sigterm_is_heard_before_the_first_question_too(engine: Engine, double: EndpointDouble) -> None:
+    held = Held(number=0)
+    double.behave = held
+    with engine.running(double.url) as process:
+        wait_until(held.reached.is_set)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=15)
+        held.release.set()
+    assert (engine.ended(process.returncode, output).reason, process.returncode) == ("EngineFailed", 20)
+
+
 def test_data_that_is_not_on_the_volume_is_told_and_not_downloaded(engine: Engine, double: EndpointDouble) -> None:
     empty = Engine(engine.python, engine.home, engine.home / "empty", engine.tokenizer)
     empty.data.mkdir()

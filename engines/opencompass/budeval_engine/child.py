@@ -16,6 +16,7 @@ from budeval_engine.progress import Progress
 
 # Kubernetes gives 30 seconds after SIGTERM; what the child still does with them is write the line it is at.
 _SECONDS_TO_STOP = 10.0
+_POLL_SECONDS = 0.2
 _CHUNK = 65_536
 
 
@@ -51,19 +52,20 @@ class Child:
 
     def follow(self, logbook: Logbook, progress: Progress) -> None:
         """Copy log and events until the child ends; raises EngineError unless it ended well."""
-        assert self._process.stdout is not None  # noqa: S101  (for the type checker: it is a pipe)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ, (_Lines(), logbook.line))
-            selector.register(self._events, selectors.EVENT_READ, (_Lines(), self.state.apply))
+        output = self._process.stdout
+        assert output is not None  # noqa: S101  (for the type checker: it is a pipe)
+        with output, os.fdopen(self._events, "rb", buffering=0) as events, selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ, (_Lines(), logbook.line))
+            selector.register(events, selectors.EVENT_READ, (_Lines(), self.state.apply))
             while self._process.poll() is None:
-                self._copy(selector, 0.2)
+                self._copy(selector, _POLL_SECONDS)
                 progress.tell(self.state.phase, self.state.done, self.state.total)
                 if time.monotonic() > self._stop_at:
                     self._process.kill()
             while self._copy(selector, 0.0):
                 pass
         progress.tell(self.state.phase, self.state.done, self.state.total)
-        self._raise_unless_complete(self._process.wait())
+        self._raise_unless_complete(self._process.returncode)
 
     @staticmethod
     def _copy(selector: selectors.BaseSelector, seconds: float) -> bool:

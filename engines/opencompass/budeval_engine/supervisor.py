@@ -4,11 +4,13 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from budeval_engine import __version__, results, run_config
@@ -68,6 +70,8 @@ def _run(layout: Layout, key: str, logbook: Logbook) -> Ending:
     """Run until the end, whatever it is."""
     state = ChildState()
     progress = Progress(logbook.progress)
+    # The first process of a container ignores every signal that it has no handler for.
+    signal.signal(signal.SIGTERM, _stop)
     try:
         progress.tell("preparing", 0, 0)
         config = run_config.load(layout.configuration)
@@ -87,6 +91,10 @@ def _run(layout: Layout, key: str, logbook: Logbook) -> Ending:
     except Exception as error:  # noqa: BLE001  (outermost boundary: the Job must be told)
         return _failed(EngineError(Reason.ENGINE_FAILED, f"{type(error).__name__}: {error}"), state)
     return _completed(f"All {state.total} questions are answered and scored.", state, digest)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise EngineError(Reason.ENGINE_FAILED, "The run was stopped by SIGTERM before it began.")
 
 
 def probe(config: RunConfig, key: str) -> None:
