@@ -32,6 +32,7 @@ BUILD_TIMEOUT_SECONDS = 1800.0
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # In memory there are no fsyncs: unpacking a base is 2 to 4 times faster.
 FAST_TEMPORARY = Path("/dev/shm")  # noqa: S108 - only a faster place for a private temporary folder
+ARCHIVES_KEPT = 3
 DOCUMENTATION = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 
 
@@ -49,6 +50,7 @@ def ensure_image(settings: Settings, name: str) -> Path:
         ensure_packages(settings, IMAGE_PACKAGES)
     archive = _archive(settings, image)
     if archive.exists():
+        archive.touch()
         return archive
     ensure_packages(settings, IMAGE_PACKAGES)
     with _build_lock(settings):
@@ -130,7 +132,15 @@ def _build(settings: Settings, image: Image, archive: Path) -> None:
         target = f"oci-archive:{draft}:{image.reference}"
         _buildah(settings, f"{image.name}-archive", "push", *packing, image.reference, target)
         draft.rename(archive)
+        _forget_old(archive.parent, image)
         progress.note = f"{archive.stat().st_size / 1e6:.0f} MB"
+
+
+def _forget_old(home: Path, image: Image) -> None:
+    """Keep the archives used last; another checkout may be at another version."""
+    archives = sorted(home.glob(f"{image.name}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for archive in archives[:-ARCHIVES_KEPT]:
+        archive.unlink(missing_ok=True)
 
 
 def _stage(settings: Settings, image: Image, folder: Path) -> list[str]:
