@@ -49,7 +49,7 @@ class Application:
         self.runner = PlaybookRunner(settings)
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
-        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount))
+        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount, orchestrator))
         activities = Activities(settings, self.record, self.notifier, orchestrator, results)
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()

@@ -7,12 +7,14 @@ engine told at its end, and its content validated.
 
 import hashlib
 import math
+import os
+import stat
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from budeval.commons.errors import ResultsIncomplete
 from budeval.commons.redaction import printable
@@ -25,21 +27,25 @@ MAXIMUM_RESULT_BYTES = 1_048_576
 """Bytes of a result file: a thousand scores are about 100 kB."""
 _RETRY = "Start the evaluation again; questions that were answered are not asked again."
 
-Text = Annotated[str, Field(max_length=256)]
+# As much as the record's columns hold, and no control characters, which not every database takes.
+_PRINTABLE = r"^\P{Cc}*$"
+Text = Annotated[str, Field(max_length=256, pattern=_PRINTABLE)]
+ShortText = Annotated[str, Field(max_length=64, pattern=_PRINTABLE)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class _Questions(BaseModel):
-    asked: Annotated[int, Field(ge=0)]
-    answered: Annotated[int, Field(ge=0)]
-    failed: Annotated[int, Field(ge=0)] = 0
+    asked: Count
+    answered: Count
+    failed: Count = 0
 
 
 class _ScoreLine(BaseModel):
     dataset: Text
-    version: Text
+    version: ShortText
     metric: Text
-    mode: Text
-    score: float
+    mode: ShortText
+    score: Annotated[float, Field(strict=True)]
 
 
 class _ResultDocument(BaseModel):
@@ -52,9 +58,9 @@ class _ResultDocument(BaseModel):
     dataset_id: Text
     scores: Annotated[list[_ScoreLine], Field(max_length=10_000)]
     questions: _Questions
-    started_at: datetime
-    completed_at: datetime
-    duration_seconds: float
+    started_at: AwareDatetime
+    completed_at: AwareDatetime
+    duration_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ResultsReader(Protocol):
@@ -69,32 +75,45 @@ class ResultsReader(Protocol):
 class MountedResults:
     """Reads from the claim where it is mounted into the service."""
 
-    def __init__(self, mount: Path) -> None:
+    def __init__(self, mount: Path, elsewhere: ResultsReader) -> None:
+        """``elsewhere`` reads where an evaluation has a cluster of its own, whose claim is another one."""
         self._mount = mount
+        self._elsewhere = elsewhere
 
     def read_results(
-        self,
-        eval_id: str,
-        job_names: Sequence[str],
-        kubeconfig: str | None = None,  # noqa: ARG002 - the claim of the service's own cluster
+        self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
     ) -> dict[str, ResultFile]:
         """See :class:`ResultsReader`."""
+        if kubeconfig is not None:
+            return self._elsewhere.read_results(eval_id, job_names, kubeconfig)
         return {name: self._read(eval_id, name) for name in job_names}
 
     def _read(self, eval_id: str, name: str) -> ResultFile:
         if not is_job_name(name):
             return ResultFile(error=f"{name!r} is no name of a Job")
-        path = self._mount / StorageConfig.results_path(eval_id, name) / "result.json"
         try:
-            # The directory belongs to the engine, which ran foreign code: a link could lead anywhere.
-            if path.is_symlink() or not path.resolve(strict=True).is_relative_to(self._mount.resolve()):
-                return ResultFile(error="result.json is a link, which is not followed")
-            with path.open("rb") as file:
-                return ResultFile(content=file.read(MAXIMUM_RESULT_BYTES + 1))
+            return _read_below(self._mount, *StorageConfig.results_path(eval_id, name).parts, "result.json")
         except FileNotFoundError:
             return ResultFile(error="there is no result.json in the run's directory on the volume")
         except OSError as error:
             return ResultFile(error=f"result.json cannot be read: {error.strerror}")
+
+
+def _read_below(root: Path, *names: str) -> ResultFile:
+    """Reads a file step by step from ``root`` without following a link.
+
+    The directory belongs to the engine, which ran foreign code: a link could lead anywhere, and a pipe never end.
+    """
+    with ExitStack() as opened:
+        place = os.open(root, os.O_RDONLY)
+        opened.callback(os.close, place)
+        for name in names:
+            place = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+            opened.callback(os.close, place)
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return ResultFile(error="result.json is no regular file")
+        with open(place, "rb", closefd=False) as file:
+            return ResultFile(content=file.read(MAXIMUM_RESULT_BYTES + 1))
 
 
 class ResultsProcessor:
@@ -159,8 +178,10 @@ def _what_is_missing(eval_id: str, run: Run, document: _ResultDocument) -> str |
     questions = document.questions
     if not questions.asked:
         return "no question was asked"
-    if questions.failed or questions.answered != questions.asked:
-        return f"{questions.answered - questions.failed} of {questions.asked} questions were answered"
+    if questions.answered != questions.asked:
+        return f"{questions.answered} of {questions.asked} questions were answered"
+    if questions.failed:
+        return f"{questions.failed} of {questions.asked} questions failed"
     return None
 
 
