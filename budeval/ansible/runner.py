@@ -130,7 +130,7 @@ class PlaybookRunner:
     def terminate_all(self) -> None:
         """End every playbook that runs, at once, and refuse new ones."""
         self._stopping.set()
-        _kill_processes(f"{self._directory}/{_owner()}")
+        _kill_processes(f"{self._directory}/{_owner()}-")
 
     @contextlib.contextmanager
     def _slot(self, cancelled: Callable[[], bool]) -> Iterator[None]:
@@ -260,17 +260,18 @@ def _private_directory(path: Path) -> Path:
     return path.resolve()
 
 
-def _owner() -> str:
-    """This process, told apart from a later one with the same id."""
-    return _owner_name(psutil.Process())
+def _owner(pid: int | None = None) -> str:
+    """A process (None: this one), told apart from a later one with the same id.
 
-
-def _owner_name(process: psutil.Process) -> str:
-    return f"{process.pid}.{int(process.create_time())}"
+    By the clock ticks since boot at its start, which unlike a time of day never change.
+    """
+    number = pid or os.getpid()
+    state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
+    return f"{number}.{state.rpartition(')')[2].split()[19]}"
 
 
 def _clear_leftovers(directory: Path) -> None:
-    living = {_owner_name(process) for process in _processes()}
+    living = set(_living())
     for entry in directory.iterdir():
         if entry.name.rpartition("-")[0] not in living:
             logger.warning("clearing what a killed process left", directory=entry.name)
@@ -280,18 +281,17 @@ def _clear_leftovers(directory: Path) -> None:
 
 def _kill_processes(directory: str) -> None:
     """Kill all processes of the runs whose directory begins so, also those started meanwhile."""
-    while found := [process for process in _processes() if _belongs(process, directory)]:
+    while found := [process for process in psutil.process_iter() if _belongs(process, directory)]:
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(found, timeout=POLL_SECONDS)
 
 
-def _processes() -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            process.create_time()
-            yield process
+def _living() -> Iterator[str]:
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            yield _owner(pid)
 
 
 def _belongs(process: psutil.Process, directory: str) -> bool:
