@@ -20,6 +20,8 @@ STATE = ROOT / ".budeval"
 ADMIN_KUBECONFIG = STATE / "kubernetes" / "admin.kubeconfig"
 IDENTITY = ROOT / "manifests" / "identity.yaml"
 
+TMPFS = Path("/dev/shm")
+
 PAUSE_IMAGE = "localhost/budeval-pause:0.1.0"
 ENGINE_IMAGE = "localhost/budeval-engine-opencompass:0.1.0"
 VOLUME_CLAIM = "budeval-data"
@@ -99,7 +101,7 @@ class ServiceCluster:
             "pvc_name": VOLUME_CLAIM,
             "engine_image": ENGINE_IMAGE,
             "pod_template_overlay": overlay,
-            "playbook_run_dir": Path("/dev/shm") / f"budeval-test-{directory.name}",
+            "playbook_run_dir": TMPFS / f"{self.namespace}-{directory.name}",
         }
         return Settings(**{**values, **changes})
 
@@ -133,7 +135,8 @@ def service_cluster() -> Iterator[ServiceCluster]:
     finally:
         admin.delete("Namespace", admin.namespace)
         admin.delete("PersistentVolume", admin.namespace)
-        shutil.rmtree(volume, ignore_errors=True)
+        for directory in (volume, *TMPFS.glob(f"{admin.namespace}-*")):
+            shutil.rmtree(directory, ignore_errors=True)
         kubeconfig.unlink(missing_ok=True)
 
 
