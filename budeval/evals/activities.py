@@ -250,7 +250,12 @@ class Activities:
         self._record.heard(eval_id)
         secrets = self._record.open_secrets(eval_id)
         with redactor.hiding(secrets.api_key.get_secret_value()):
-            yield secrets
+            try:
+                yield secrets
+            except BudEvalError as error:
+                # It is told when the key is not looked for any more.
+                error.detail = redactor.redact(error.detail)
+                raise
 
     def _cancelled(self, eval_id: str) -> Callable[[], bool]:
         return lambda: self._record.cancel_requested(eval_id)
@@ -281,10 +286,11 @@ class Activities:
         names = {run_id: job_name(state.eval_id, run_id) for run_id in state.remaining}
         try:
             with self._secrets(state.eval_id) as secrets:
-                found = self._orchestrator.check_jobs_status(list(names.values()), secrets.kubeconfig_text)
+                answer = self._orchestrator.check_jobs_status(list(names.values()), secrets.kubeconfig_text)
+                found = {name: _cleared(status) for name, status in answer.items()}
         except BudEvalError as error:
             logging.getLogger("::EVAL:: MonitorJobsLoop").warning("sweep failed: %s", error)
-            return judge_failed_sweep(state, redactor.redact(str(error)), utc_now())
+            return judge_failed_sweep(state, str(error), utc_now())
         statuses: dict[str, JobStatus] = {run_id: found[name] for run_id, name in names.items() if name in found}
         return judge(state, statuses, utc_now())
 
@@ -319,6 +325,11 @@ CLIENT_CLOSED_REQUEST = 499
 
 def _success(message: str, param: dict[str, Any]) -> Response:
     return SuccessResponse(message=message, param=param).model_dump(mode="json")
+
+
+def _cleared(status: JobStatus) -> JobStatus:
+    """Without the key: an endpoint may quote it when it refuses it, and one sweep also serves other evaluations."""
+    return status.model_copy(update={"message": redactor.redact(status.message)})
 
 
 def _monitored(code: int, message: str, verdict: Verdict) -> Response:
