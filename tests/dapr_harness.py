@@ -21,12 +21,13 @@ import httpx
 import yaml
 from cryptography.fernet import Fernet
 
-from dev.gobuild import DAPR, DAPR_CLI, GoModule, binary_directory
+from dev.gobuild import DAPR, GoModule, binary_directory
 from dev.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-APP_ID, SUBSCRIBER_ID = "budeval", "budapp"
+APP_ID, SUBSCRIBER_ID = "budeval-under-test", "budapp-under-test"
+"""Not the names of the local stack: the Dapr CLI finds any daprd of this machine by its app id alone."""
 TOPIC, SECOND_TOPIC, REQUEST_TOPIC = "budapp-notifications", "other-notifications", "budeval-requests"
 DEAD_LETTERS = f"{REQUEST_TOPIC}-dead-letter"
 POLL_SECONDS = 0.05
@@ -160,7 +161,7 @@ _OFFSETS = {
 }  # fmt: skip
 
 
-def arguments(options: Mapping[str, object]) -> list[str]:
+def arguments(options: Mapping[str, object]) -> list[str | Path]:
     """Options of a program in the form ``--name=value``."""
     return [f"--{name}={value}" for name, value in options.items()]
 
@@ -339,8 +340,3 @@ def read_deliveries(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         for line in path.read_text().splitlines():
             yield json.loads(line)
-
-
-def dapr_cli() -> Path:
-    """The Dapr CLI."""
-    return program(DAPR_CLI, "dapr")

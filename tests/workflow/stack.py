@@ -32,7 +32,7 @@ from tests.dapr_harness import (
 )
 from tests.workflow.world import World
 
-API_KEY = "canary-key-0f2c9b7e51"
+API_KEY = "a-key-that-is-not-looked-for"
 SECONDS = 60.0
 
 
@@ -179,7 +179,7 @@ class Evaluation:
 
     @classmethod
     def make(cls, stack: Stack, runs: int, **changes: Any) -> "Evaluation":
-        """``changes`` replaces parts of the body; ``configs`` is a mapping of ``eval_configs``."""
+        """``changes`` replaces parts of the body; ``configs`` is a mapping of ``eval_configs``, and ``api_key`` a key."""
         eval_id = str(uuid4())
         run_ids = [f"run-{eval_id[:8]}-{number}" for number in range(runs)]
         configs = {"poll_interval": 1, **changes.pop("configs", {})}
@@ -188,7 +188,7 @@ class Evaluation:
             "eval_model_info": {
                 "model_name": "gpt-oss-20b",
                 "endpoint": "http://127.0.0.1:13200/v1",
-                "api_key": API_KEY,
+                "api_key": changes.pop("api_key", API_KEY),
                 "extra_args": {"query_per_second": "50"},
             },
             "eval_datasets": [{"dataset_id": "siqa_gen", "run_id": run_id} for run_id in run_ids],

@@ -98,7 +98,7 @@ def test_with_a_wrong_sidecar_token_nothing_runs_and_readiness_says_why(guarded:
     evaluation = guarded.start_evaluation()
     report = httpx.get(f"{guarded.url}/readyz", timeout=10)
     assert report.status_code == 503
-    assert "sidecar" in [check["name"] for check in report.json()["checks"] if not check["ok"]]
+    assert "pubsub" in [check["name"] for check in report.json()["checks"] if not check["ok"]]
     assert evaluation.view()["status"] == "PENDING"
     guarded.restart_service(**TOKENS)
     evaluation.story("COMPLETED", 60)
