@@ -32,7 +32,6 @@ from tests.dapr_harness import (
     Part,
     answers,
     component,
-    listening,
     read_deliveries,
     write_components,
 )
@@ -109,6 +108,15 @@ class System:
         """Stops the service and its sidecar, and starts both again."""
         self.stack.stop_service()
         self.start_service()
+
+    @contextmanager
+    def service_stopped(self) -> Iterator[None]:
+        """Neither the service nor its sidecar runs; both do again afterwards."""
+        self.stack.stop_service()
+        try:
+            yield
+        finally:
+            self.start_service()
 
     def start_service(self) -> None:
         """Starts what does not run of the two, and waits until evaluations can be run."""
@@ -371,8 +379,3 @@ def in_order(wanted: Sequence[str], text: str) -> bool:
         if not position:
             return False
     return True
-
-
-def ports_free(*ports: int) -> bool:
-    """Whether nobody listens on any of them."""
-    return not any(listening(port) for port in ports)

@@ -1,0 +1,141 @@
+"""Looking for a secret everywhere it could have got to."""
+
+import base64
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import psutil
+import redis
+
+SAMPLE_SECONDS = 0.03
+LARGEST_FILE = 64 * 1024 * 1024
+PLAYBOOK_MARKER = "AWX_ISOLATED_DATA_DIR"
+
+
+def spellings(secret: str) -> list[bytes]:
+    """A secret as it stands in plain text, in JSON, in a URL, in hexadecimal and in base64 of something around it."""
+    plain = secret.encode()
+    texts = {plain, json.dumps(secret)[1:-1].encode(), quote(secret).encode(), plain.hex().encode()}
+    # Base64 writes three bytes as four characters: what is around the secret shifts it by none, one or two.
+    for shift in range(3):
+        shifted = base64.b64encode(b"\0" * shift + plain)
+        texts.add(shifted[4 if shift else 0 : len(shifted) - 4])
+    return sorted(texts)
+
+
+def files_with(
+    secrets: Sequence[str], folder: Path, *, since: float = 0.0, leave_out: Sequence[Path] = ()
+) -> list[str]:
+    """Files below a folder that hold one of the secrets, and were written to since a time (seconds since 1970)."""
+    needles = [needle for secret in secrets for needle in spellings(secret)]
+    return [str(path) for path in _files(folder, since, leave_out) if _holds(path, needles)]
+
+
+def _files(folder: Path, since: float, leave_out: Sequence[Path]) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        try:
+            status = path.stat()
+            if not path.is_file() or path.is_symlink() or status.st_mtime < since or status.st_size > LARGEST_FILE:
+                continue
+        except OSError:
+            continue  # gone meanwhile
+        if not any(path.is_relative_to(left_out) for left_out in leave_out):
+            yield path
+
+
+def _holds(path: Path, needles: Sequence[bytes]) -> bool:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False  # gone meanwhile
+    return any(needle in content for needle in needles)
+
+
+def database_text(path: Path) -> str:
+    """Every value in a SQLite database, its log included."""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [row for table in tables for row in connection.execute(f'SELECT * FROM "{table}"')]  # noqa: S608
+    connection.close()
+    return "\n".join(str(value) for row in rows for value in row)
+
+
+def broker_text(port: int) -> str:
+    """Everything that lies in Redis."""
+    with redis.Redis(host="127.0.0.1", port=port, decode_responses=True) as broker:
+        return "\n".join(str(_value(broker, key)) for key in broker.scan_iter())
+
+
+def _value(broker: Any, key: str) -> object:
+    match broker.type(key):
+        case "stream":
+            return broker.xrange(key)
+        case "hash":
+            return broker.hgetall(key)
+        case "set":
+            return broker.smembers(key)
+        case "list":
+            return broker.lrange(key, 0, -1)
+        case "zset":
+            return broker.zrange(key, 0, -1)
+        case _:
+            return broker.get(key)
+
+
+class ProcessWatch:
+    """Looks again and again at the command lines and environments of all processes of this machine.
+
+    Left out are environments of containers: the engine gets its key there.
+    """
+
+    def __init__(self, secrets: Sequence[str], container_cgroup: str) -> None:
+        self.found: set[str] = set()
+        self.playbooks: set[int] = set()
+        """Process ids of playbooks that were looked at."""
+        self._needles = [needle for secret in secrets for needle in spellings(secret)]
+        self._cgroup = container_cgroup.encode()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="process-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            for pid in psutil.pids():
+                self._look(pid)
+
+    def _look(self, pid: int) -> None:
+        folder = Path("/proc") / str(pid)
+        command, environment = _read(folder / "cmdline"), _read(folder / "environ")
+        if PLAYBOOK_MARKER.encode() in environment:
+            self.playbooks.add(pid)
+        seen = {"command line": command}
+        if self._cgroup not in _read(folder / "cgroup"):
+            seen["environment"] = environment
+        for what, text in seen.items():
+            if any(needle in text for needle in self._needles):
+                self.found.add(f"{what} of {command.decode(errors='replace')[:200]}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # ended meanwhile
+
+
+def texts_with(secrets: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """Names of the texts that hold one of the secrets."""
+    needles = [needle.decode() for secret in secrets for needle in spellings(secret)]
+    return [name for name, text in texts.items() if any(needle in text for needle in needles)]

@@ -1,0 +1,178 @@
+"""The guide's own testing steps, as they stand there."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import until
+from tests.contract import Asked, Story, read_story
+from tests.dapr_harness import TOPIC, answers, listening
+from tests.e2e.system import DATASET, Evaluation, System, in_order
+
+EVAL_ID = "444e4567-e89b-12d3-a456-426614174020"
+RUN_ID = "test-monitor-pattern-001"
+API_KEY = "sk-BudLiteLLMMasterKey_123"
+START_EVALUATION = """\
+curl -X POST http://localhost:8099/evals/start \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "eval_id": "444e4567-e89b-12d3-a456-426614174020",
+    "experiment_id": "123e4567-e89b-12d3-a456-426614174000",
+    "eval_model_info": {
+      "model_name": "gpt-oss-20b",
+      "endpoint": "ENDPOINT",
+      "api_key": "sk-BudLiteLLMMasterKey_123",
+      "extra_args": {
+        "query_per_second": "50",
+        "max_out_len": "2048",
+        "max_seq_len": "4096"
+      }
+    },
+    "eval_datasets": [
+      {
+        "dataset_id": "DATASET",
+        "run_id": "test-monitor-pattern-001"
+      }
+    ],
+    "eval_configs": [CONFIGS],
+    "engine": "opencompass",
+    "source": "budapp",
+    "source_topic": "budapp-notifications"
+  }'
+"""
+LOG_LINES = (
+    "All jobs deployed, starting monitoring step",
+    "Monitor check #0: tracking 1 jobs",
+    "Monitoring in progress: 1 jobs remaining",
+    "Job test-monitor-pattern-001 completed successfully",
+    "All jobs completed",
+    "Extracting results from 1 completed jobs",
+)
+CLEAN_END_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class DaprRun:
+    """``dapr run`` with the service and its sidecar below it."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def stop(self) -> int:
+        """Ends it as a terminal does, and answers its exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(CLEAN_END_SECONDS)
+
+
+@contextmanager
+def dapr_run(system: System, directory: Path, variables: Mapping[str, str]) -> Iterator[DaprRun]:
+    """What a user types: source the environment, then ``dapr run --run-file ./app.yaml``."""
+    exports = "".join(f" && export {name}={value}" for name, value in variables.items())
+    output = directory / "dapr-run.log"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            ["bash", "-c", f". {system.settings.state}/env{exports} && exec dapr run --run-file ./app.yaml"],
+            cwd=system.settings.root,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield DaprRun(process, output)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+@pytest.fixture
+def fresh_evaluation(system: System) -> Evaluation:
+    """The guide's evaluation, of which nothing is left from an earlier run of this test."""
+    evaluation = system.evaluation({RUN_ID: DATASET})
+    evaluation.body["eval_id"] = EVAL_ID
+    for kind in ("Job", "Secret", "ConfigMap"):
+        for found in evaluation.objects(kind):
+            system.admin.delete(kind, found["metadata"]["name"])
+    until(lambda: not evaluation.objects("Job") and not evaluation.objects("Pod"), 60)
+    shutil.rmtree(system.results / EVAL_ID, ignore_errors=True)
+    return evaluation
+
+
+def send(system: System, configs: str) -> str:
+    """Runs the guide's command; answers what the service said."""
+    script = START_EVALUATION.replace("ENDPOINT", system.endpoint).replace("DATASET", DATASET)
+    command = ["bash", "-c", script.replace("CONFIGS", configs)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def read_story_since(system: System, already_told: int) -> Story:
+    """What this run of the guide told; its eval_id, and so its event ids, are those of earlier runs."""
+
+    def told() -> list[dict[str, Any]]:
+        return system.published(EVAL_ID)[already_told:]
+
+    until(lambda: [item["payload"]["event"] for item in told()].count("evaluate_model_status") == 2, 20)
+    return read_story(told(), Asked(EVAL_ID, [RUN_ID], TOPIC))
+
+
+@pytest.mark.timeout(420)
+def test_the_steps_of_the_guide_work_as_written(system: System, fresh_evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation, ports = fresh_evaluation, system.settings.ports
+    already_told = len(system.published(EVAL_ID))
+    # A record and a state of their own: the guide's eval_id can be used but once in each.
+    variables = {
+        "BUDEVAL_DATABASE_URL": f"sqlite:///{tmp_path / 'record.sqlite'}",
+        "BUDEVAL_STATE_FILE": f"file:{tmp_path / 'state.sqlite'}",
+    }
+    with system.service_stopped(), dapr_run(system, tmp_path, variables) as running:
+        until(lambda: answers(f"{system.url}/readyz"), 60, 0.5)
+        # At the guide's poll interval; all of the data set would take ten minutes.
+        answer = json.loads(send(system, '{"config_name": "max_questions", "config_value": "8"}'))
+        assert (answer["object"], answer["workflow_id"]) == ("workflow_metadata", EVAL_ID)
+        until(lambda: evaluation.view()["status"] not in ("PENDING", "RUNNING"), 300, 1)
+        (entry,) = read_story_since(system, already_told).results.values()
+        assert [line.model_dump() for line in entry.scores] == evaluation.run(RUN_ID)["scores"]
+        assert 0 <= entry.scores[-1].score <= 100
+        assert in_order(LOG_LINES, running.output.read_text())
+        assert RUN_ID in system.kubectl("get", "jobs")
+        assert API_KEY not in running.output.read_text()
+        running.stop()
+        # The CLI ends when it has told both to end.
+        until(lambda: not any(listening(port) for port in (ports.service, ports.daprd_http, ports.daprd_grpc)), 20)
+
+
+@pytest.mark.timeout(300)
+def test_the_job_is_confined_and_knows_the_key_by_reference_only(system: System) -> None:
+    evaluation = system.evaluation(api_key=API_KEY, questions=4).start()
+    until(lambda: evaluation.objects("Job"), 60)
+    job = evaluation.job()
+    evaluation.story("COMPLETED")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    (key,) = [variable for variable in container["env"] if variable["name"] == "OPENAI_API_KEY"]
+    assert "value" not in key
+    assert key["valueFrom"]["secretKeyRef"]["key"] == "OPENAI_API_KEY"
+    assert API_KEY not in str(job)
+    assert job["metadata"]["labels"]["budeval.io/eval-id"] == evaluation.eval_id
+    assert job["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "budeval"
+    for kind in ("Secret", "ConfigMap"):
+        (owned,) = evaluation.objects(kind)
+        assert [owner["uid"] for owner in owned["metadata"]["ownerReferences"]] == [job["metadata"]["uid"]]
