@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ APP_ID, SUBSCRIBER_ID = "budeval-under-test", "budapp-under-test"
 """Not the names of the local stack: the Dapr CLI finds any daprd of this machine by its app id alone."""
 TOPIC, SECOND_TOPIC, REQUEST_TOPIC = "budapp-notifications", "other-notifications", "budeval-requests"
 DEAD_LETTERS = f"{REQUEST_TOPIC}-dead-letter"
+SIDECAR_CONFIG = ROOT / "components" / "config" / "budeval.yaml"
+LOOPBACK = {
+    "dapr-listen-addresses": HOST,
+    "dapr-internal-grpc-listen-address": HOST,
+    "metrics-listen-address": HOST,
+}
 POLL_SECONDS = 0.05
 START_SECONDS = 30.0
 
@@ -191,20 +198,30 @@ def write_components(directory: Path, *components: Mapping[str, Any]) -> Path:
 class DaprParts:
     """Factories of the Dapr programs and Redis, all below one directory and above one port."""
 
-    def __init__(self, directory: Path, base: int) -> None:
+    def __init__(self, directory: Path, base: int, app_id: str = APP_ID, subscriber_id: str = SUBSCRIBER_ID) -> None:
+        self.app_id, self.subscriber_id = app_id, subscriber_id
         self.directory = directory
         self.ports = Ports(base)
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
 
-    def redis(self) -> Part:
+    def redis(self, options: Mapping[str, object] | None = None) -> Part:
         """Redis that has on disk what it acknowledged."""
         ports, folder = self.ports, self.directory / "redis"
         folder.mkdir(exist_ok=True)
-        options = {"port": ports.redis, "bind": HOST, "dir": folder, "appendonly": "yes", "appendfsync": "always",
-                   "save": ""}  # fmt: skip
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        return self._part("redis", ["redis-server", *words], lambda: _redis_answers(ports.redis))
+        every: dict[str, object] = {
+            "port": ports.redis,
+            "bind": HOST,
+            "dir": folder,
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            **(options or {}),
+        }
+        words = [word for name, value in every.items() for word in (f"--{name}", str(value))]
+        # It takes connections while it still loads its file; with TLS only a TLS client could ask.
+        ready = partial(listening if "tls-port" in every else redis_answers, ports.redis)
+        return self._part("redis", ["redis-server", *words], ready)
 
     def placement(self) -> Part:
         """The placement service."""
@@ -245,14 +262,15 @@ class DaprParts:
         """The sidecar of the service; ready when it takes calls, whether or not the service is there."""
         ports = self.ports
         options = {
-            "app-id": APP_ID,
+            "app-id": self.app_id,
+            "config": SIDECAR_CONFIG,
             "app-port": ports.service,
             "app-protocol": "http",
             "dapr-http-port": ports.daprd_http,
             "dapr-grpc-port": ports.daprd_grpc,
             "dapr-internal-grpc-port": ports.daprd_internal,
             "metrics-port": ports.daprd_metrics,
-            "dapr-listen-addresses": HOST,
+            **LOOPBACK,
             "resources-path": resources,
             "placement-host-address": f"{HOST}:{ports.placement}",
             "scheduler-host-address": f"{HOST}:{ports.scheduler}",
@@ -280,14 +298,15 @@ class DaprParts:
         """The sidecar of the subscriber."""
         ports = self.ports
         options = {
-            "app-id": SUBSCRIBER_ID,
+            "app-id": self.subscriber_id,
+            "config": SIDECAR_CONFIG,
             "app-port": ports.subscriber,
             "app-protocol": "http",
             "dapr-http-port": ports.subscriber_http,
             "dapr-grpc-port": ports.subscriber_grpc,
             "dapr-internal-grpc-port": ports.subscriber_internal,
             "metrics-port": ports.subscriber_metrics,
-            "dapr-listen-addresses": HOST,
+            **LOOPBACK,
             "resources-path": resources,
             # No actors here: without these two it needs neither placement nor scheduler.
             "placement-host-address": "",
@@ -326,7 +345,8 @@ def _token_header(token: str | None) -> dict[str, str]:
     return {"dapr-api-token": token} if token else {}
 
 
-def _redis_answers(port: int) -> bool:
+def redis_answers(port: int) -> bool:
+    """Whether a Redis without TLS answers PING; it may still be loading its file."""
     try:
         with socket.create_connection((HOST, port), 1) as client:
             client.sendall(b"PING\r\n")

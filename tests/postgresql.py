@@ -36,22 +36,22 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql(directory: Path) -> Iterator[PostgresqlServer]:
+def running_postgresql(directory: Path, port: int = PORT) -> Iterator[PostgresqlServer]:
     """Starts a server with its data under ``directory`` and stops it at the end."""
     programs = _programs()
     data, log = directory / "data", directory / "postgresql.log"
     directory.mkdir(parents=True, exist_ok=True)
     _hand_over(directory)
     _run([programs / "initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])
-    options = [f"port={PORT}", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
+    options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
     arguments = [part for option in (*options, *_FAST_AND_FORGETFUL) for part in ("-c", option)]
     with log.open("wb") as output:
         server = subprocess.Popen(
             [programs / "postgres", "-D", data, *arguments], stdout=output, stderr=output, **_unprivileged()
         )
     try:
-        _wait_until_it_answers(server, log)
-        yield PostgresqlServer(PORT)
+        _wait_until_it_answers(server, log, port)
+        yield PostgresqlServer(port)
     finally:
         server.terminate()
         try:
@@ -101,12 +101,12 @@ def _run(command: list[str | Path]) -> None:
     assert done.returncode == 0, done.stdout.decode(errors="replace")
 
 
-def _wait_until_it_answers(server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_it_answers(server: subprocess.Popen[bytes], log: Path, port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text(encoding="utf-8", errors="replace")
         try:
-            psycopg.connect(host="127.0.0.1", port=PORT, user=SUPERUSER, dbname="postgres", connect_timeout=2).close()
+            psycopg.connect(host="127.0.0.1", port=port, user=SUPERUSER, dbname="postgres", connect_timeout=2).close()
         except psycopg.OperationalError:
             time.sleep(0.1)
         else:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.dapr_harness import DaprParts
 from tests.workflow.stack import Stack
 
 PORT_BASE = 14000
@@ -14,7 +15,7 @@ KUBECONFIG_TOKEN = "canary-token-7d41aa90c3"
 @pytest.fixture(scope="session")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started once; no part is left after the session."""
-    stack = Stack(tmp_path_factory.mktemp("dapr"), PORT_BASE)
+    stack = Stack(DaprParts(tmp_path_factory.mktemp("dapr"), PORT_BASE))
     try:
         stack.start()
         yield stack

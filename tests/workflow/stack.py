@@ -39,12 +39,13 @@ SECONDS = 60.0
 class Stack:
     """All parts; each can be killed and started alone."""
 
-    def __init__(self, directory: Path, base: int, environment: Mapping[str, str] | None = None) -> None:
-        self.factory = DaprParts(directory, base)
+    def __init__(self, factory: DaprParts, environment: Mapping[str, str] | None = None) -> None:
+        self.factory = factory
+        directory = factory.directory
         self.ports = self.factory.ports
         self.directory = directory
         self.world = World(directory / "world")
-        self.redis = self.factory.redis()
+        self.redis = self._redis()
         self.placement = self.factory.placement()
         self.scheduler = self.factory.scheduler()
         self.service = self.factory.service(
@@ -139,6 +140,9 @@ class Stack:
         """The opposite of :meth:`broker_pause`."""
         os.kill(self.redis.pid, signal.SIGCONT)
 
+    def _redis(self) -> Part:
+        return self.factory.redis()
+
     def _service_components(self) -> Path:
         store = component(
             "statestore",
@@ -179,7 +183,7 @@ class Evaluation:
 
     @classmethod
     def make(cls, stack: Stack, runs: int, **changes: Any) -> "Evaluation":
-        """``changes`` replaces parts of the body; ``configs`` is a mapping of ``eval_configs``, and ``api_key`` a key."""
+        """``changes`` replaces parts of the body; ``configs`` is a mapping of ``eval_configs``, ``api_key`` the key."""
         eval_id = str(uuid4())
         run_ids = [f"run-{eval_id[:8]}-{number}" for number in range(runs)]
         configs = {"poll_interval": 1, **changes.pop("configs", {})}

@@ -1,8 +1,14 @@
 """Parts that die in the middle, one after the other and together: nothing is lost, and nothing is told twice."""
 
 import re
+import socket
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.dapr_harness import wait_for
@@ -93,6 +99,45 @@ def test_sigterm_stops_the_service_in_time_and_what_was_in_flight_runs_again(sta
     stack.service.start()
     story = evaluation.story("COMPLETED", 60)
     assert "deploy_eval_job.FAILED" not in story.events
+
+
+def test_sigterm_ends_a_real_playbook_and_its_step_runs_again(stack: Stack, silent_cluster: Path) -> None:
+    scripted, environment = stack.service.command, dict(stack.service.environment)
+    stack.service.stop()
+    stack.service.command = [sys.executable, "-m", "budeval"]
+    stack.service.environment["BUDEVAL_KUBECONFIG"] = str(silent_cluster)
+    try:
+        stack.service.start()
+        evaluation = stack.start_evaluation()
+        runs = stack.service.environment["BUDEVAL_PLAYBOOK_RUN_DIR"]
+        wait_for(lambda: playbook_processes(runs), 30, "a playbook runs")
+        assert stack.service.stop() < STOP_SECONDS
+        assert playbook_processes(runs) == []
+        assert list(Path(runs).iterdir()) == []
+    finally:
+        stack.service.command, stack.service.environment = scripted, environment
+    stack.service.start()
+    story = evaluation.story("COMPLETED", 60)
+    assert "verify_cluster_connection.FAILED" not in story.events
+
+
+def playbook_processes(runs: str) -> list[psutil.Process]:
+    """Living processes of playbooks: their environment names the directory of their run."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and any(runs in v for v in process.environ().values()):
+                found.append(process)
+    return [process for process in found if "ansible" in " ".join(process.cmdline())]
+
+
+@pytest.fixture
+def silent_cluster(stack: Stack, tmp_path: Path, kubeconfig: str) -> Iterator[Path]:
+    """A kubeconfig of a cluster that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", stack.ports.nobody)):
+        path = tmp_path / "kubeconfig"
+        path.write_text(kubeconfig)
+        yield path
 
 
 def test_sigterm_stops_a_service_that_has_never_seen_its_daprd_nor_its_broker(stack: Stack) -> None:
