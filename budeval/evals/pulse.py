@@ -72,6 +72,9 @@ class Pulse:
             self._workflows.schedule(evaluation_input(self._record.definition(eval_id)))
         elif status not in ACTIVE_STATUSES:
             self._end(eval_id, status)
+        elif status == WorkflowStatus.SUSPENDED:
+            # Somebody did that on purpose; events would pile up until it is resumed.
+            logger.info("evaluation %s is suspended", eval_id)
         elif self._record.cancel_requested(eval_id):
             send_cancel(self._workflows, eval_id)
         else:

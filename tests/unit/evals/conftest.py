@@ -1,0 +1,69 @@
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from budeval.commons.errors import PublishFailed
+from budeval.evals.notifications import Notifier
+from budeval.record import Record
+from budeval.record.database import open_database
+from budeval.record.outbox import Outbox
+from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+
+
+class Broker:
+    """Takes messages, and refuses those that ``refuses`` says."""
+
+    def __init__(self) -> None:
+        self.messages: list[SimpleNamespace] = []
+        self.refuses: Callable[[str, dict], bool] = lambda _topic, _body: False
+
+    def publish(self, topic, body, event_id) -> None:
+        if self.refuses(topic, body):
+            raise PublishFailed("the broker is away")
+        self.messages.append(SimpleNamespace(topic=topic, body=body, event_id=event_id))
+
+    @property
+    def told(self) -> list[str]:
+        """``event.STATUS`` of each message, in order."""
+        payloads = [message.body["payload"] for message in self.messages]
+        return [f"{payload['event']}.{payload['content']['status']}" for payload in payloads]
+
+
+@pytest.fixture
+def database(tmp_path):
+    engine = open_database(f"sqlite:///{tmp_path}/record.sqlite")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def record(database):
+    return Record(database, a_sealer())
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database)
+
+
+@pytest.fixture
+def broker():
+    return Broker()
+
+
+@pytest.fixture
+def notifier(outbox, broker):
+    return Notifier(outbox, broker)
+
+
+@pytest.fixture
+def record_evaluation(record):
+    """Puts an evaluation into the record, and answers it."""
+
+    def put(**changes):
+        evaluation = an_evaluation(**changes)
+        assert record.create(evaluation, SECRETS, b"", job_names(evaluation))
+        return evaluation
+
+    return put

@@ -1,0 +1,148 @@
+from datetime import timedelta
+
+import pytest
+
+from budeval.commons.clock import utc_now
+from budeval.commons.errors import SidecarUnavailable
+from budeval.commons.settings import MonitorSettings
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.notifications import eta_announcement
+from budeval.evals.pulse import Pulse, is_silent
+from budeval.evals.services import evaluation_input
+from budeval.record.record import ActiveEvaluation
+from tests.samples import EVAL_ID, NOW
+
+OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
+MONITOR_ID = f"{EVAL_ID}-monitor"
+LATER = timedelta(hours=1)
+
+
+class Workflows:
+    """What daprd knows of the instances."""
+
+    def __init__(self, **statuses):
+        self.statuses = statuses
+        self.scheduled, self.events, self.broken = [], [], set()
+
+    def status(self, instance_id):
+        if instance_id in self.broken:
+            raise SidecarUnavailable("nobody answers")
+        return self.statuses.get(instance_id)
+
+    def schedule(self, evaluation):
+        self.scheduled.append(evaluation)
+
+    def raise_event(self, instance_id, event):
+        self.events.append((instance_id, event))
+
+
+@pytest.fixture
+def workflows():
+    return Workflows()
+
+
+@pytest.fixture
+def pulse(record, workflows, notifier):
+    return Pulse(record, workflows, notifier)
+
+
+SILENCES = [(30, 90, False), (30, 91, True), (1, 3, False), (1, 10, False), (1, 11, True), (3600, 10_800, False)]
+
+
+@pytest.mark.parametrize(("poll_interval", "seconds", "silent"), SILENCES)
+def test_an_evaluation_is_silent_after_three_intervals_and_ten_seconds(poll_interval, seconds, silent):
+    evaluation = ActiveEvaluation(
+        eval_id=EVAL_ID, status=WorkflowStatus.RUNNING, last_heard_at=NOW, poll_interval=poll_interval
+    )
+    assert is_silent(evaluation, NOW + timedelta(seconds=seconds)) is silent
+
+
+def test_an_evaluation_that_was_heard_of_is_left_alone(pulse, workflows, record_evaluation):
+    record_evaluation(monitor=MonitorSettings(poll_interval=30))
+    pulse.beat(utc_now() + timedelta(seconds=60))
+    assert (workflows.scheduled, workflows.events) == ([], [])
+
+
+def test_a_request_that_was_never_scheduled_is_scheduled(pulse, workflows, record_evaluation):
+    evaluation = record_evaluation()
+    pulse.beat(utc_now() + LATER)
+    assert workflows.scheduled == [evaluation_input(evaluation)]
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "PENDING"])
+def test_a_silent_evaluation_is_woken_and_its_monitor_too_again_and_again(pulse, workflows, record_evaluation, status):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = status
+    for _ in range(2):
+        pulse.beat(utc_now() + LATER)
+    assert workflows.events == [(EVAL_ID, "wake"), (MONITOR_ID, "wake")] * 2
+
+
+def test_an_evaluation_that_somebody_suspended_is_left_alone(pulse, workflows, record, record_evaluation):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = "SUSPENDED"
+    pulse.beat(utc_now() + LATER)
+    assert workflows.events == []
+    assert record.view(EVAL_ID).status == "PENDING"
+
+
+def test_a_cancellation_that_got_lost_is_sent_again(pulse, workflows, record, record_evaluation):
+    record_evaluation()
+    record.request_cancel(EVAL_ID, "api")
+    workflows.statuses[EVAL_ID] = "RUNNING"
+    pulse.beat(utc_now() + LATER)
+    assert workflows.events == [(EVAL_ID, "cancel"), (MONITOR_ID, "cancel")]
+
+
+ENDS = [
+    ("TERMINATED", "TERMINATED", "WorkflowTerminated"),
+    ("FAILED", "FAILED", "WorkflowFailed"),
+    ("COMPLETED", "FAILED", "WorkflowFailed"),
+]
+
+
+@pytest.mark.parametrize(("runtime_status", "status", "reason"), ENDS)
+def test_a_workflow_that_ended_without_a_word_is_told_once(
+    pulse, workflows, record, record_evaluation, broker, runtime_status, status, reason
+):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = runtime_status
+    for _ in range(2):
+        pulse.beat(utc_now() + LATER)
+    view = record.view(EVAL_ID)
+    assert (view.status, view.error.reason) == (status, reason)
+    assert broker.told == ["monitor_eval_job_progress.FAILED", f"evaluate_model_status.{status}"]
+
+
+def test_what_fails_for_one_evaluation_keeps_it_from_no_other(pulse, workflows, record_evaluation):
+    record_evaluation()
+    record_evaluation(eval_id=OTHER_ID)
+    workflows.broken = {EVAL_ID}
+    pulse.beat(utc_now() + LATER)
+    assert [evaluation.eval_id for evaluation in workflows.scheduled] == [OTHER_ID]
+
+
+def test_a_beat_publishes_what_waits(pulse, notifier, broker, record_evaluation):
+    broker.refuses = lambda _topic, _body: True
+    notifier.announce(record_evaluation(), [eta_announcement(1)])
+    broker.refuses = lambda _topic, _body: False
+    pulse.beat(utc_now())
+    assert broker.told == ["eta.RUNNING"]
+
+
+def test_the_pulse_goes_on_after_a_beat_that_failed(record, workflows, notifier, record_evaluation, monkeypatch):
+    monkeypatch.setattr("budeval.evals.pulse.BEAT_SECONDS", 0.01)
+    beats = []
+
+    def fail():
+        beats.append(1)
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(notifier, "flush_all", fail)
+    pulse = Pulse(record, workflows, notifier)
+    pulse.start()
+    deadline = utc_now() + timedelta(seconds=10)
+    while len(beats) < 3 and utc_now() < deadline:
+        pulse._stop.wait(0.01)
+    pulse.stop()
+    assert len(beats) >= 3

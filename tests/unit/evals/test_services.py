@@ -1,0 +1,86 @@
+import pytest
+
+from budeval.commons.errors import EvaluationConflict, EvaluationNotFound, SidecarUnavailable
+from budeval.commons.settings import MonitorSettings
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.services import EvaluationService, evaluation_input
+from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
+
+
+class Workflows:
+    """Remembers what it was asked for; ``away``: nobody answers."""
+
+    def __init__(self):
+        self.calls, self.away = [], False
+
+    def schedule(self, evaluation):
+        self._note(("schedule", evaluation.eval_id))
+
+    def raise_event(self, instance_id, event):
+        self._note((event, instance_id))
+
+    def _note(self, call):
+        if self.away:
+            raise SidecarUnavailable("nobody answers")
+        self.calls.append(call)
+
+
+@pytest.fixture
+def workflows():
+    return Workflows()
+
+
+@pytest.fixture
+def service(record, workflows):
+    return EvaluationService(record, workflows)
+
+
+def start(service, body=b"body", **changes):
+    return service.start(an_evaluation(**changes), SECRETS, body)
+
+
+def test_an_evaluation_is_recorded_before_it_is_scheduled(service, record, workflows):
+    workflows.away = True
+    assert start(service)["status"] == "PENDING"
+    assert record.view(EVAL_ID).status == "PENDING"
+    assert [run.job_name for run in record.view(EVAL_ID).runs] == list(job_names(an_evaluation()).values())
+
+
+def test_a_repetition_asks_for_the_workflow_again_in_case_it_got_lost(service, workflows):
+    assert start(service) == start(service)
+    assert workflows.calls == [("schedule", EVAL_ID)] * 2
+
+
+@pytest.mark.parametrize(("ended", "body", "why"), [(False, b"other", "another request"), (True, b"body", "has ended")])
+def test_a_taken_id_is_a_conflict_and_schedules_nothing(service, record, workflows, ended, body, why):
+    start(service)
+    if ended:
+        record.finish(EVAL_ID, WorkflowStatus.COMPLETED)
+    workflows.calls.clear()
+    with pytest.raises(EvaluationConflict, match=why):
+        start(service, body)
+    assert workflows.calls == []
+
+
+def test_a_cancellation_is_recorded_before_it_is_sent(service, record, workflows):
+    start(service)
+    workflows.away = True
+    assert service.cancel(EVAL_ID, by="api").cancelled_by == "api"
+    assert record.cancel_requested(EVAL_ID)
+
+
+def test_what_nobody_asked_for_can_neither_be_shown_nor_cancelled(service):
+    for ask in (service.view, lambda eval_id: service.cancel(eval_id, by="api")):
+        with pytest.raises(EvaluationNotFound):
+            ask(EVAL_ID)
+
+
+def test_the_input_of_the_workflow_has_ids_and_settings_and_no_secret():
+    evaluation = an_evaluation(monitor=MonitorSettings(poll_interval=5, max_checks=6, progress_every=7))
+    assert evaluation_input(evaluation).model_dump() == {
+        "eval_id": EVAL_ID,
+        "run_ids": ["run-a", "run-b"],
+        "poll_interval": 5,
+        "max_checks": 6,
+        "progress_every": 7,
+    }
