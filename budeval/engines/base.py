@@ -19,7 +19,8 @@ class UnknownDataset(ValueError):
     """The engine has no such data set."""
 
     def __init__(self, name: str, known: list[str]) -> None:
-        near = get_close_matches(name, known, n=5, cutoff=0.6)
+        spellings = {spelling.lower(): spelling for spelling in known}
+        near = [spellings[match] for match in get_close_matches(name.lower(), spellings, n=5, cutoff=0.6)]
         hint = f"did you mean {', '.join(near)}?" if near else f"{len(known)} are known"
         super().__init__(f"unknown data set {name[:80]!r}; {hint}")
         self.known = known
