@@ -118,7 +118,6 @@ class _Flow:
         self._ctx = ctx
         self._evaluation = evaluation
         self._cancel = ctx.wait_for_external_event(wire.CANCEL_EVENT)
-        self._step: Step | None = None
 
     def begin(self) -> Steps:
         yield from self._do("begin_evaluation", retry_policy=KEEP_TRYING)
@@ -177,7 +176,6 @@ class _Flow:
     # ------------------------------------------------------------------ parts of parts
 
     def _enter(self, step: Step) -> None:
-        self._step = step
         self._ctx.set_custom_status(step.event)
 
     def _announce(self, step: Step, status: WorkflowStatus, message: str, *, title: str | None = None) -> Steps:
