@@ -36,6 +36,8 @@ class Intake:
             {"api_key": request.eval_model_info.api_key.get_secret_value(), "kubeconfig": kubeconfig}
         )
         overrides = self._configs(request.eval_configs, defaults)
+        if engine and "max_questions" in overrides:
+            self._whole_datasets(engine, request)
         parameters = self._parameters(engine, request) if engine else {}
         if self._problems:
             raise InvalidEvaluation(self._problems)
@@ -63,6 +65,12 @@ class Intake:
                 listed = True
             except ValueError as error:
                 self._problem(field, error)
+
+    def _whole_datasets(self, engine: Engine, request: StartEvaluationRequest) -> None:
+        for name in dict.fromkeys(run.dataset_id for run in request.eval_datasets):
+            if engine.is_scored_whole(name):
+                message = f"max_questions: data set {name!r} can only be scored as a whole; leave max_questions out"
+                self._problems.append(FieldProblem("eval_configs", message))
 
     def _parameters(self, engine: Engine, request: StartEvaluationRequest) -> dict[str, Any]:
         try:

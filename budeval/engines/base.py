@@ -42,6 +42,9 @@ class Engine(Protocol):
     def check_dataset(self, dataset_id: str) -> None:
         """Raises :class:`UnknownDataset`, or ``ValueError`` when the data set cannot be run against a chat API."""
 
+    def is_scored_whole(self, dataset_id: str) -> bool:
+        """Whether a data set cannot be limited by ``max_questions``."""
+
     def parse_parameters(self, extra_args: dict[str, Any]) -> dict[str, Any]:
         """``extra_args`` of a request with their types; raises :class:`InvalidParameters`."""
 

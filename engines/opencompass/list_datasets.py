@@ -2,7 +2,8 @@
 
 Run it with the engine's Python after OpenCompass was updated (the tests compare the file with the installed version):
 
-    cd engines/opencompass && PYTHON list_datasets.py > ../../budeval/engines/opencompass/datasets.json
+    cd engines/opencompass
+    PYTHONPATH=torch_stand_in PYTHON list_datasets.py > ../../budeval/engines/opencompass/datasets.json
 
 Configurations that define no data set, and those that this version of OpenCompass cannot load itself, are left out and
 named on standard error.
@@ -23,8 +24,8 @@ def main() -> None:
     sys.stdout.write(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
-def _datasets() -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+def _datasets() -> dict[str, dict[str, str | bool]]:
+    found: dict[str, dict[str, str | bool]] = {}
     for name, path in sorted(catalogue.config_files(catalogue.configs_directory()).items()):
         try:
             datasets = catalogue.load(path)
@@ -34,6 +35,8 @@ def _datasets() -> dict[str, dict[str, str]]:
             continue
         if datasets:
             found[name] = {"kind": kind.value}
+            if any(map(catalogue.is_scored_whole, datasets)):
+                found[name]["whole"] = True
     return found
 
 

@@ -188,6 +188,12 @@ def test_an_unknown_setting_is_answered_with_the_known_ones(refusing):
     assert problem["allowed"] == ["poll_interval", "max_checks", "progress_every", "max_questions"]
 
 
+def test_a_limit_of_questions_for_a_data_set_that_is_scored_whole(refusing):
+    body = a_request(eval_datasets=run(dataset_id="humaneval_gen"), eval_configs=config("max_questions", 10))
+    problems = refused(refusing, body)
+    assert "'humaneval_gen' can only be scored as a whole" in problems["eval_configs"]["message"]
+
+
 ENDPOINTS = [
     "", "127.0.0.1:13200/v1", "/v1", "//host/v1", "ftp://host/v1", "file:///etc/passwd", "javascript:alert(1)",
     "http://", "http:///v1", "http://user@host/v1", "http://user:canary-password@host/v1", "http://@host/v1",

@@ -19,10 +19,16 @@ _UNUSABLE = {
 
 
 @cache
+def _catalogue() -> dict[str, dict[str, Any]]:
+    text = resources.files(__package__ or "").joinpath("datasets.json").read_text(encoding="utf-8")
+    datasets: dict[str, dict[str, Any]] = json.loads(text)["datasets"]
+    return datasets
+
+
+@cache
 def dataset_kinds() -> dict[str, str]:
     """Every data set that the engine image knows, with its kind: ``gen``, ``judge`` or ``ppl``."""
-    text = resources.files(__package__ or "").joinpath("datasets.json").read_text(encoding="utf-8")
-    return {name: entry["kind"] for name, entry in json.loads(text)["datasets"].items()}
+    return {name: entry["kind"] for name, entry in _catalogue().items()}
 
 
 class OpenCompass:
@@ -37,6 +43,10 @@ class OpenCompass:
             raise UnknownDataset(dataset_id, sorted(name for name, known in dataset_kinds().items() if known == "gen"))
         if kind in _UNUSABLE:
             raise ValueError(f"data set {dataset_id!r} {_UNUSABLE[kind]}; choose one that generates and scores")
+
+    def is_scored_whole(self, dataset_id: str) -> bool:
+        """Whether the scorer fails when questions are left out."""
+        return bool(_catalogue().get(dataset_id, {}).get("whole", False))
 
     def parse_parameters(self, extra_args: dict[str, Any]) -> dict[str, Any]:
         """Raises ``InvalidParameters``."""

@@ -20,7 +20,7 @@ class Parameters(BaseModel):
     max_seq_len: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens of a question and its answer together, at most."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Questions in flight at once; progress and resumption come once a batch."""
+    """Questions in flight at once."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """Sampling temperature; 0 for the most likely answer."""
     timeout: Annotated[int, Field(ge=1, le=3600)] | None = None

@@ -76,13 +76,18 @@ def kind_of(datasets: Sequence[Any]) -> Kind:
     return Kind.GENERATE
 
 
+def is_scored_whole(dataset: Mapping[str, Any]) -> bool:
+    """Tell whether the scorer of a data set fails when questions are left out."""
+    return any(_WHOLE_ONLY.search(name) for name in _names(dataset.get("eval_cfg", {})))
+
+
 def limit(datasets: Sequence[Any], max_questions: int) -> None:
     """Keep the first `max_questions` questions of each data set.
 
     Raises EngineError InvalidConfiguration for one that can only be scored as a whole.
     """
     for dataset in datasets:
-        if any(_WHOLE_ONLY.search(name) for name in _names(dataset.get("eval_cfg", {}))):
+        if is_scored_whole(dataset):
             raise EngineError(
                 Reason.INVALID_CONFIGURATION,
                 f"{dataset['abbr']} can only be scored as a whole: leave max_questions out.",
