@@ -109,7 +109,7 @@ def test_every_permission_that_is_missing_is_named(cluster, orchestrator):
         assert (permission in caught.value.detail) == (permission not in held), permission
 
 
-def test_each_required_permission_is_in_the_role_of_the_repository(cluster):
+def test_the_role_of_the_repository_grants_the_required_permissions_and_no_other(cluster):
     rules = next(d for d in identity_manifests(cluster.namespace) if d["kind"] == "Role")["rules"]
     granted = {
         Permission(group, resource.partition("/")[0], verb, resource.partition("/")[2])
@@ -118,7 +118,7 @@ def test_each_required_permission_is_in_the_role_of_the_repository(cluster):
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert set(REQUIRED_PERMISSIONS) <= granted
+    assert set(REQUIRED_PERMISSIONS) == granted
 
 
 def test_a_namespace_that_is_not_there_is_named(cluster, tmp_path, runner):

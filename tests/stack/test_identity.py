@@ -9,17 +9,19 @@ from dev.kubernetes.cluster import in_namespace
 from tests.stack.second_stack import ROOT, SecondStack
 
 ALLOWED = [
-    *[(verb, "jobs.batch")
-      for verb in ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")],
-    *[(verb, "pods") for verb in ("get", "list", "watch")],
+    *[(verb, "jobs.batch") for verb in ("get", "list", "create", "patch", "delete")],
+    ("list", "pods"),
     ("get", "pods/log"),
-    *[(verb, "events") for verb in ("get", "list")],
-    *[(verb, kind) for kind in ("secrets", "configmaps")
-      for verb in ("get", "list", "create", "update", "patch", "delete", "deletecollection")],
+    *[(verb, kind) for kind in ("secrets", "configmaps") for verb in ("get", "create", "patch", "delete")],
     ("get", "persistentvolumeclaims/budeval-data"),
     ("get", "namespaces/development"),
 ]  # fmt: skip
 DENIED = [
+    ("watch", "jobs.batch"),
+    ("deletecollection", "jobs.batch"),
+    ("list", "secrets"),
+    ("deletecollection", "secrets"),
+    ("list", "configmaps"),
     ("create", "pods"),
     ("delete", "pods"),
     ("create", "pods/exec"),
