@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # One stamp for each content of the lock: a changed lock is installed, an unchanged one costs nothing.
 VENV := .venv/installed-$(shell sha256sum requirements.lock | cut -c1-16)
 
-.PHONY: help demo up down status test test-fast check bench datasets
+.PHONY: help demo up down status test test-fast check bench lock datasets
 
 help: ## list the actions
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,12 +29,17 @@ test: check ## all tests against real parts; brings the stack up before and down
 test-fast: $(VENV) ## the unit tests: no stack, no root
 	@$(PYTHON) -m pytest tests/unit $(ARGS)
 
-check: $(VENV) ## style, types, import contracts, playbooks, YAML
+check: $(VENV) ## style, types, import contracts, playbooks, YAML, and manifests by a real API server
 	@$(PYTHON) -m dev.check
 
 bench: $(VENV) ## measure what the README states
 	@$(PYTHON) -m dev up redis dapr api
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+lock: $(VENV) ## pin the newest versions that pyproject.toml allows
+	@$(PYTHON) -m pip install -q uv
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q -U pyproject.toml --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 -o requirements.lock
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q pyproject.toml --extra postgresql --generate-hashes --no-emit-index-url --python-version 3.11 -c requirements.lock -o requirements-service.lock
 
 datasets: $(VENV) ## put published data sets onto the local volume (NAMES="siqa_gen ..."; all without)
 	@$(PYTHON) -m dev.datasets install $(NAMES)

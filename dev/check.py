@@ -1,4 +1,4 @@
-"""`make check`: everything that can be said about the code without running it."""
+"""`make check`: everything that can be said about the code and the manifests without running an evaluation."""
 
 import importlib.metadata
 import os
@@ -6,11 +6,19 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import yaml
+from pydantic import SecretStr
+
+from budeval.jobs.manifest import build_evaluation
+from budeval.jobs.models import JobSpecInput
 from dev import console
 from dev.errors import StackError
-from dev.settings import load_settings
+from dev.kubernetes.cluster import local_manifests
+from dev.settings import Settings, load_settings
 from dev.shell import run
+from dev.stack import Stack
 
 TIMEOUT_SECONDS = 600.0
 # Installed beside `dapr`, which has the same modules inside, it silently overwrites them with older ones.
@@ -24,6 +32,7 @@ def checks(root: Path) -> dict[str, Callable[[], None]]:
         "ruff": _command(root, "ruff", "check", "."),
         "ruff format": _command(root, "ruff", "format", "--check", "."),
         "mypy": _command(root, "mypy"),
+        "mypy engine": _command(root, "mypy", "--strict", root / "engines" / "opencompass" / "budeval_engine"),
         "import contracts": _command(root, "lint-imports"),
         "ansible-lint": _command(root, "ansible-lint", "--offline", "--strict", playbooks),
         "yamllint": _command(root, "yamllint", "--strict", "."),
@@ -37,6 +46,41 @@ def refuse_unwanted_distribution() -> None:
         raise StackError(
             f"{UNWANTED_DISTRIBUTION} overwrites modules of dapr 1.19: pip uninstall {UNWANTED_DISTRIBUTION}"
         )
+
+
+def validate_manifests(stack: Stack) -> None:
+    """Let a real API server judge every manifest, and the objects of a run, without making anything.
+
+    Raises StackError with the server's own words.
+    """
+    if not stack.settings.use_existing_cluster:
+        stack.up(("api",))
+    with console.line("manifests (dry run)") as current:
+        documents = [*manifest_documents(stack.settings), *run_documents(stack.settings.namespace)]
+        stack.cluster.dry_run(documents)
+        current.note = f"{len(documents)} objects"
+
+
+def manifest_documents(settings: Settings) -> list[Any]:
+    """Every object under manifests/, the volume with this checkout's path."""
+    service = sorted((settings.root / "manifests" / "service").glob("*.yaml"))
+    documents = [found for path in service for found in yaml.safe_load_all(path.read_text(encoding="utf-8")) if found]
+    return [*local_manifests(settings), *documents]
+
+
+def run_documents(namespace: str) -> list[Any]:
+    """What the service makes for an evaluation of one run."""
+    run_input = JobSpecInput(
+        eval_id="00000000-0000-4000-8000-000000000000",
+        run_id="check",
+        engine_config={},
+        image="localhost/check",
+        namespace=namespace,
+        volume_claim="budeval-data",
+        has_api_key=True,
+    )
+    objects = build_evaluation([run_input], SecretStr("no-key"))
+    return [objects.secret, objects.config_map, *objects.jobs]
 
 
 def _command(root: Path, program: str, *arguments: str | Path) -> Callable[[], None]:
@@ -58,6 +102,7 @@ def _command(root: Path, program: str, *arguments: str | Path) -> Callable[[], N
 
 def main() -> int:
     """Run all checks, show one line each, and then what the failed ones said."""
+    settings = load_settings()
     found: list[str] = []
 
     def attempt(item: tuple[str, Callable[[], None]]) -> None:
@@ -70,7 +115,11 @@ def main() -> int:
             found.append(str(error))
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(attempt, checks(load_settings().root).items()))
+        list(pool.map(attempt, checks(settings.root).items()))
+    try:
+        validate_manifests(Stack(settings))
+    except StackError as error:
+        found.append(str(error))
     print("".join(f"\n{text}\n" for text in found), end="")
     return 1 if found else 0
 

@@ -52,6 +52,11 @@ class Cluster:
             "apply", "--server-side", "--force-conflicts", "--field-manager=budeval-dev", "-f", "-", stdin=text
         )
 
+    def dry_run(self, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Let the API server judge objects without storing them; raises StackError with its words."""
+        options = ["--dry-run=server", "--validate=strict", "--field-manager=budeval-check", "--force-conflicts"]
+        self.kubectl("apply", "--server-side", *options, "-f", "-", stdin=yaml.safe_dump_all(documents))
+
     def claim_bound(self) -> None:
         """Probe: the claim has its volume."""
         query = ["get", "persistentvolumeclaim", "budeval-data", "-n", self._settings.namespace]
