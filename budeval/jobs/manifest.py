@@ -192,7 +192,7 @@ def _pod_spec(container: JsonObject, volumes: list[JsonObject]) -> JsonObject:
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": 20,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
