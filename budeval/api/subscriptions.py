@@ -63,7 +63,7 @@ def _deliver(service: EvaluationService, settings: Settings, body: bytes) -> dic
         problems = [f"{problem.field}: {problem.message}" for problem in field_problems(error.errors())]
         logger.error("request refused: %s", "; ".join(problems))
         return DROP
-    except (PermanentError, ValueError) as error:
+    except (PermanentError, ValueError, RecursionError) as error:
         logger.error("request refused: %s", error)
         return DROP
     except TemporaryError as error:
