@@ -87,6 +87,7 @@ def test_metrics_count_evaluations_by_status_and_requests_by_route(service):
     service.record.finish(EVAL_ID, WorkflowStatus.FAILED)
     service.client.get(f"/evals/{EVAL_ID}")
     service.client.get("/no/such/route")
+    service.client.request("BREW", "/no/such/route")
     found = metrics(service)
     assert found["budeval_evaluations", ("status", "PENDING")] == 1
     assert found["budeval_evaluations", ("status", "FAILED")] == 1
@@ -96,6 +97,7 @@ def test_metrics_count_evaluations_by_status_and_requests_by_route(service):
     assert found[count, ("method", "POST"), ("route", "/evals/start"), ("status", "200")] == 2
     assert found[count, ("method", "GET"), ("route", "/evals/{eval_id}"), ("status", "200")] == 1
     assert found[count, ("method", "GET"), ("route", "unknown"), ("status", "404")] == 1
+    assert found[count, ("method", "other"), ("route", "unknown"), ("status", "404")] == 1
 
 
 # ------------------------------------------------------------------ documents and errors
