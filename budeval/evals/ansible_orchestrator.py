@@ -29,7 +29,7 @@ from budeval.jobs.models import (
     EvaluationObjects,
     JobStatus,
     JsonObject,
-    RunResult,
+    ResultFile,
 )
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.jobs.permissions import REQUIRED_PERMISSIONS
@@ -161,13 +161,13 @@ class AnsibleOrchestrator:
 
     def read_results(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
-    ) -> dict[str, RunResult]:
+    ) -> dict[str, ResultFile]:
         """The ``result.json`` of each named Job, as found on the volume by a short reader Job.
 
         Raises:
             TemporaryError: the reader could not do its work.
         """
-        results: dict[str, RunResult] = {}
+        results: dict[str, ResultFile] = {}
         remaining = list(dict.fromkeys(job_names))
         while remaining:
             read, deferred = self._read(eval_id, remaining, kubeconfig)
@@ -217,7 +217,7 @@ class AnsibleOrchestrator:
 
     def _read(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None
-    ) -> tuple[dict[str, RunResult], list[str]]:
+    ) -> tuple[dict[str, ResultFile], list[str]]:
         settings = self._settings
         name = f"{names.READER_NAME}-{secrets.token_hex(5)}"
         job = build_reader_job(

@@ -20,7 +20,7 @@ from budeval.commons.errors import ResultsIncomplete
 from budeval.commons.redaction import printable
 from budeval.commons.storage_config import StorageConfig
 from budeval.evals.models import ErrorInfo, Evaluation, Run, RunResult, Score
-from budeval.jobs.models import RunResult as ResultFile
+from budeval.jobs.models import ResultFile
 from budeval.jobs.names import is_job_name, job_name
 
 MAXIMUM_RESULT_BYTES = 1_048_576

@@ -144,7 +144,7 @@ class JobStatus(Frozen):
     """Digest of ``result.json`` as the engine told it at its end."""
 
 
-class RunResult(Frozen):
+class ResultFile(Frozen):
     """What the reader found of one run: the bytes of ``result.json``, or why there are none."""
 
     content: bytes | None = None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from budeval.commons.redaction import printable
-from budeval.jobs.models import RunResult
+from budeval.jobs.models import ResultFile
 from budeval.jobs.names import is_job_name
 
 RESULTS_DIRECTORY = "/results"
@@ -65,7 +65,7 @@ def reader_command(job_names: Sequence[str]) -> list[str]:
     return ["python3", "-I", "-c", PROGRAM, RESULTS_DIRECTORY, str(MAXIMUM_RESULT_BYTES), str(budget), *job_names]
 
 
-def parse_log(log: str, job_names: Sequence[str]) -> tuple[dict[str, RunResult], list[str]]:
+def parse_log(log: str, job_names: Sequence[str]) -> tuple[dict[str, ResultFile], list[str]]:
     """Results by name, and the names to ask for again.
 
     Of a name nothing valid was printed for, the result is an error.
@@ -84,15 +84,15 @@ def _line(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and isinstance(value.get("run"), str) else None
 
 
-def _result(line: dict[str, Any] | None) -> RunResult:
+def _result(line: dict[str, Any] | None) -> ResultFile:
     if line is None:
-        return RunResult(error="the reader did not tell about this run")
+        return ResultFile(error="the reader did not tell about this run")
     if "error" in line:
-        return RunResult(error=printable(str(line["error"]), 300))
+        return ResultFile(error=printable(str(line["error"]), 300))
     try:
         content = base64.b64decode(line["content_base64"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):
-        return RunResult(error="the reader's line cannot be decoded")
+        return ResultFile(error="the reader's line cannot be decoded")
     if len(content) != line.get("size") or hashlib.sha256(content).hexdigest() != line.get("sha256"):
-        return RunResult(error="result.json was damaged on its way: size or checksum do not match")
-    return RunResult(content=content)
+        return ResultFile(error="result.json was damaged on its way: size or checksum do not match")
+    return ResultFile(content=content)

@@ -23,7 +23,7 @@ from budeval.jobs.models import (
     JobState,
     JobStatus,
     Progress,
-    RunResult,
+    ResultFile,
 )
 
 NEVER = 1_000_000
@@ -130,10 +130,10 @@ class ScriptedOrchestrator:
 
     def read_results(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
-    ) -> dict[str, RunResult]:
+    ) -> dict[str, ResultFile]:
         """See ``AnsibleOrchestrator``."""
         self._call("read", kubeconfig, None, eval_id=eval_id, names=list(job_names))
-        return {name: RunResult(content=self._result(read_json(self._job_path(name)))) for name in job_names}
+        return {name: ResultFile(content=self._result(read_json(self._job_path(name)))) for name in job_names}
 
     # ------------------------------------------------------------------ parts
 

@@ -6,7 +6,7 @@ import pytest
 
 from budeval.commons.errors import ResultsIncomplete
 from budeval.evals.results_processor import MAXIMUM_RESULT_BYTES, MountedResults, ResultsProcessor, judge_result
-from budeval.jobs.models import RunResult as ResultFile
+from budeval.jobs.models import ResultFile
 from budeval.jobs.names import job_name
 from tests.samples import EVAL_ID, KUBECONFIG, an_evaluation
 
