@@ -118,6 +118,7 @@ class _Flow:
         self._ctx = ctx
         self._evaluation = evaluation
         self._cancel = ctx.wait_for_external_event(wire.CANCEL_EVENT)
+        self._may_have_jobs = False
 
     def begin(self) -> Steps:
         yield from self._do("begin_evaluation", retry_policy=KEEP_TRYING)
@@ -125,6 +126,7 @@ class _Flow:
     def step(self, step: Step) -> Steps:
         """Announces a step, runs it with retries, and announces how it ended."""
         self._enter(step)
+        self._may_have_jobs |= step == wire.DEPLOY
         yield from self._announce(step, WorkflowStatus.RUNNING, step.description)
         try:
             response = yield from self._do(step.activity, retry_policy=STEP_RETRY)
@@ -156,8 +158,11 @@ class _Flow:
             yield from self._do("extract_job_results", {"job_ids": outcome["completed_jobs"]}, KEEP_TRYING)
 
     def clean_up(self, run_ids: list[str] | None = None) -> Steps:
-        """Removes the Jobs of ``run_ids``, or all. Where that fails, their deadline and time to live remove them."""
-        if run_ids == []:
+        """Removes the Jobs of ``run_ids``, or all. Where that fails, their deadline and time to live remove them.
+
+        Before the deployment there is nothing to remove, and a cluster that does not answer must not delay the end.
+        """
+        if run_ids == [] or not self._may_have_jobs:
             return
         try:
             yield from self._finally("delete_eval_jobs", {"run_ids": run_ids}, STEP_RETRY)
