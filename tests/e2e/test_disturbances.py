@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import datetime
 
 import pytest
 
@@ -71,3 +72,12 @@ def test_a_cluster_that_never_answers_fails_the_evaluation_in_words(without_a_cl
     assert "verify_cluster_connection.FAILED" in story.events
     (step,) = [step for step in without_a_cluster.view()["steps"] if step["id"] == "verify_cluster_connection"]
     assert "Connection refused" in step["message"]
+    ended = datetime.fromisoformat(without_a_cluster.view()["ended_at"])
+    assert (ended - datetime.fromisoformat(step["at"])).total_seconds() < CANCEL_SECONDS
+
+
+def test_an_evaluation_is_cancelled_in_seconds_where_its_cluster_does_not_answer(system: System) -> None:
+    evaluation = system.evaluation(kubeconfig=kubeconfig_of_nobody(system.port_of_nobody)).start()
+    until(lambda: evaluation.steps()["verify_cluster_connection"] == "RUNNING", 20)
+    evaluation.cancel()
+    evaluation.story("TERMINATED", CANCEL_SECONDS)
