@@ -56,6 +56,8 @@ class System:
         self.settings = load_settings()
         self.stack = Stack(self.settings)
         self.directory = directory
+        self.evaluations: list[Evaluation] = []
+        """All that were made, so that nothing of them stays."""
         self._factory = DaprParts(directory, self.settings.ports.base)
         self._subscriber = self._factory.subscriber()
         self._subscriber_daprd = self._factory.subscriber_daprd(self._subscriber_components())
@@ -101,8 +103,13 @@ class System:
         finally:
             self._subscriber_daprd.kill()
             self._subscriber.kill()
+            self._clean_up()
             if not served:
                 self.stack.stop_service()
+
+    def _clean_up(self) -> None:
+        for evaluation in self.evaluations:
+            evaluation.remove()
 
     def restart_service(self) -> None:
         """Stops the service and its sidecar, and starts both again."""
@@ -278,7 +285,9 @@ class Evaluation:
             "source_topic": TOPIC,
             **changes,
         }
-        return cls(system, url, body)
+        evaluation = cls(system, url, body)
+        system.evaluations.append(evaluation)
+        return evaluation
 
     @property
     def eval_id(self) -> str:
@@ -324,6 +333,14 @@ class Evaluation:
     def objects(self, kind: str) -> list[dict[str, Any]]:
         """What it has in the cluster now."""
         return list(self.system.admin.get(kind, labelSelector=f"budeval.io/eval-id={self.eval_id}")["items"])
+
+    def remove(self) -> None:
+        """Takes away what it has in the cluster and on the volume."""
+        for kind in ("Job", "Secret", "ConfigMap"):
+            for found in self.objects(kind):
+                self.system.admin.delete(kind, found["metadata"]["name"])
+        until(lambda: not self.objects("Job") and not self.objects("Pod"), 60)
+        shutil.rmtree(self.system.results / self.eval_id, ignore_errors=True)
 
     def job(self) -> dict[str, Any]:
         """The Job of its only run."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -100,11 +99,7 @@ def fresh_evaluation(system: System) -> Evaluation:
     """The guide's evaluation, of which nothing is left from an earlier run of this test."""
     evaluation = system.evaluation({RUN_ID: DATASET})
     evaluation.body["eval_id"] = EVAL_ID
-    for kind in ("Job", "Secret", "ConfigMap"):
-        for found in evaluation.objects(kind):
-            system.admin.delete(kind, found["metadata"]["name"])
-    until(lambda: not evaluation.objects("Job") and not evaluation.objects("Pod"), 60)
-    shutil.rmtree(system.results / EVAL_ID, ignore_errors=True)
+    evaluation.remove()
     return evaluation
 
 

@@ -125,6 +125,9 @@ def pod_manifest(port: int) -> dict[str, Any]:
             "restartPolicy": "Never",
             "securityContext": {
                 "runAsNonRoot": True,
+                # Kubernetes takes the user of an image, but not its group, and no group without a user.
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
                 "fsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
