@@ -132,6 +132,14 @@ class Stack:
             query = "SELECT count(*) FROM events WHERE eval_id=? AND claimed_at IS NOT NULL AND published_at IS NULL"
             return int(record.execute(query, (eval_id,)).fetchone()[0])
 
+    def age_claims(self, eval_id: str) -> None:
+        """As if the service had been away for long: a claim of a service that died is given up after half a minute."""
+        with closing(sqlite3.connect(self.directory / "record.sqlite", timeout=30)) as record, record:
+            change = (
+                "UPDATE events SET claimed_at='2026-01-01 00:00:00.000000' WHERE eval_id=? AND published_at IS NULL"
+            )
+            record.execute(f"{change} AND claimed_at IS NOT NULL", (eval_id,))
+
     def broker_pause(self) -> None:
         """Redis keeps its connections and answers nobody."""
         os.kill(self.redis.pid, signal.SIGSTOP)

@@ -195,6 +195,7 @@ def test_what_was_being_published_when_the_service_died_is_told_again_under_the_
     stack.service.kill()
     stack.daprd.kill()
     stack.broker_continue()
+    stack.age_claims(evaluation.eval_id)
     stack.start()
     story = evaluation.story("COMPLETED", 90, repeated=True)
     assert story.results
@@ -206,7 +207,7 @@ def test_the_history_does_not_grow_with_the_checks(stack: Stack) -> None:
     evaluation.post()
     evaluation.wait_call("sweep", 3)
     early = stack.history_size(f"{evaluation.eval_id}-monitor")
-    evaluation.wait_call("sweep", 12)
+    evaluation.wait_call("sweep", 9)
     assert stack.history_size(f"{evaluation.eval_id}-monitor") <= early + 4
     assert stack.history_size(evaluation.eval_id) < 60
     evaluation.cancel()
