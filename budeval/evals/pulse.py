@@ -41,6 +41,7 @@ class Pulse:
         self._record = record
         self._workflows = workflows
         self._notifier = notifier
+        self._looked_after: dict[str, datetime] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -56,15 +57,18 @@ class Pulse:
     def beat(self, now: datetime) -> None:
         """Looks once after everything that is silent; what fails for one evaluation keeps it from no other."""
         _attempt("publishing what waits", self._notifier.flush_all)
-        for evaluation in self._record.active():
-            if is_silent(evaluation, now):
-                _attempt(f"looking after evaluation {evaluation.eval_id}", partial(self._look_after, evaluation))
+        active = self._record.active()
+        known = {evaluation.eval_id for evaluation in active}
+        self._looked_after = {eval_id: at for eval_id, at in self._looked_after.items() if eval_id in known}
+        for evaluation in active:
+            if is_silent(evaluation, now, self._looked_after.get(evaluation.eval_id)):
+                _attempt(f"looking after evaluation {evaluation.eval_id}", partial(self._look_after, evaluation, now))
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
 
-    def _look_after(self, evaluation: ActiveEvaluation) -> None:
+    def _look_after(self, evaluation: ActiveEvaluation, now: datetime) -> None:
         eval_id = evaluation.eval_id
         status = self._workflows.status(eval_id)
         if status is None:
@@ -81,6 +85,7 @@ class Pulse:
             logger.warning("evaluation %s was silent since %s: waking it", eval_id, evaluation.last_heard_at)
             self._workflows.raise_event(eval_id, wire.WAKE_EVENT)
             self._workflows.raise_event(wire.monitor_instance_id(eval_id), wire.WAKE_EVENT)
+        self._looked_after[eval_id] = now
 
     def _end(self, eval_id: str, status: str) -> None:
         """The workflow ended without saying so: somebody terminated it from outside, or it broke."""
@@ -105,7 +110,11 @@ def _attempt(what: str, action: Callable[[], None]) -> None:
         logger.exception("%s failed unexpectedly and is tried again in %s s", what, BEAT_SECONDS)
 
 
-def is_silent(evaluation: ActiveEvaluation, now: datetime) -> bool:
-    """Whether an evaluation was not heard of for three of its poll intervals."""
+def is_silent(evaluation: ActiveEvaluation, now: datetime, looked_after: datetime | None = None) -> bool:
+    """Whether an evaluation was neither heard of nor looked after for three of its poll intervals.
+
+    One that waits for a retry of its own is silent for long; an event at every beat would pile up in its history.
+    """
     silence = max(SILENT_INTERVALS * evaluation.poll_interval, MINIMUM_SILENCE_SECONDS)
-    return (now - evaluation.last_heard_at).total_seconds() > silence
+    last = max(evaluation.last_heard_at, looked_after or evaluation.last_heard_at)
+    return (now - last).total_seconds() > silence

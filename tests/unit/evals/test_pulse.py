@@ -73,9 +73,27 @@ def test_a_request_that_was_never_scheduled_is_scheduled(pulse, workflows, recor
 def test_a_silent_evaluation_is_woken_and_its_monitor_too_again_and_again(pulse, workflows, record_evaluation, status):
     record_evaluation()
     workflows.statuses[EVAL_ID] = status
-    for _ in range(2):
-        pulse.beat(utc_now() + LATER)
+    pulse.beat(utc_now() + LATER)
+    pulse.beat(utc_now() + 2 * LATER)
     assert workflows.events == [(EVAL_ID, "wake"), (MONITOR_ID, "wake")] * 2
+
+
+def test_an_evaluation_that_was_just_woken_is_given_time(pulse, workflows, record_evaluation):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = "RUNNING"
+    for seconds in (0, 5, 10):
+        pulse.beat(utc_now() + LATER + timedelta(seconds=seconds))
+    assert workflows.events == [(EVAL_ID, "wake"), (MONITOR_ID, "wake")]
+
+
+def test_one_that_could_not_be_woken_is_tried_again_at_the_next_beat(pulse, workflows, record_evaluation):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = "RUNNING"
+    workflows.broken.add(EVAL_ID)
+    pulse.beat(utc_now() + LATER)
+    workflows.broken.clear()
+    pulse.beat(utc_now() + LATER + timedelta(seconds=5))
+    assert workflows.events == [(EVAL_ID, "wake"), (MONITOR_ID, "wake")]
 
 
 def test_an_evaluation_that_somebody_suspended_is_left_alone(pulse, workflows, record, record_evaluation):
