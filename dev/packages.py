@@ -15,6 +15,8 @@ NODE_PACKAGES = ("etcd-server", "containerd", "runc", "containernetworking-plugi
 REDIS_PACKAGES = ("redis-server",)
 IMAGE_PACKAGES = ("buildah", "mmdebstrap", "busybox-static")
 MODEL_PACKAGES = ("libgomp1",)
+# What the commands in the README and in the guide are written with.
+CLIENT_PACKAGES = ("curl",)
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 INSTALL_TIMEOUT_SECONDS = 1800.0

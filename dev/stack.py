@@ -160,7 +160,7 @@ class Stack:
         return [*(part.program() for part in chosen), *self.services()]
 
     def _install(self, groups: Sequence[str]) -> None:
-        wanted: list[str] = []
+        wanted: list[str] = [*packages.CLIENT_PACKAGES]
         if "redis" in groups and self.runtime.ours:
             wanted += packages.REDIS_PACKAGES
         if {"api", "node"} & set(groups) and self._starts_cluster:
