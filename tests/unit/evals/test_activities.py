@@ -21,8 +21,7 @@ from budeval.evals.models import ErrorInfo
 from budeval.evals.monitoring import MonitorState
 from budeval.evals.results_processor import ResultsProcessor
 from budeval.evals.services import evaluation_input
-from budeval.jobs.models import ClusterReport, DeletedObjects, DeployedJob, JobState, JobStatus, Progress
-from budeval.jobs.models import RunResult as ResultFile
+from budeval.jobs.models import ClusterReport, DeletedObjects, DeployedJob, JobState, JobStatus, Progress, ResultFile
 from budeval.jobs.names import job_name
 from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, NOW, TOKEN
 
