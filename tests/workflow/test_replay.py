@@ -134,16 +134,29 @@ def test_an_evaluation_goes_through_its_steps_in_order() -> None:
 
 
 @pytest.mark.parametrize("cancel_after", range(1, TOTAL_ACTIONS))
-def test_cancelled_anywhere_it_cleans_up_and_says_so_at_its_end(cancel_after: int) -> None:
+def test_cancelled_anywhere_it_removes_what_it_may_have_made_and_says_so_at_its_end(cancel_after: int) -> None:
     made = actions({}, cancel_after)
-    assert names(made)[-2:] == ["delete_eval_jobs", "finish_evaluation"]
+    assert names(made)[-1] == "finish_evaluation"
     assert made[-1][2]["status"] == "TERMINATED"
+    assert ("delete_eval_jobs" in names(made)) == deployment_has_begun(made)
 
 
-@pytest.mark.parametrize("step", ["verify_cluster_connection", "create_engine_config", "deploy_eval_job_v2"])
-def test_a_failed_step_is_announced_cleaned_up_after_and_ends_the_evaluation(step: str) -> None:
+def deployment_has_begun(made: list[Action]) -> bool:
+    """Whether there may be something in the cluster."""
+    return any(name == "announce_step" and value["event"] == "deploy_eval_job" for _, name, value in made)
+
+
+@pytest.mark.parametrize("step", ["verify_cluster_connection", "create_engine_config"])
+def test_a_step_that_fails_before_the_deployment_is_announced_and_ends_the_evaluation_at_once(step: str) -> None:
     made = actions({step: FAILURE})
-    assert names(made)[-4:] == [step, "announce_step", "delete_eval_jobs", "finish_evaluation"]
+    assert names(made)[-3:] == [step, "announce_step", "finish_evaluation"]
+    assert made[-2][2]["status"] == "FAILED"
+    assert made[-1][2]["error"] == FAILURE.model_dump()
+
+
+def test_a_failed_deployment_is_announced_cleaned_up_after_and_ends_the_evaluation() -> None:
+    made = actions({"deploy_eval_job_v2": FAILURE})
+    assert names(made)[-4:] == ["deploy_eval_job_v2", "announce_step", "delete_eval_jobs", "finish_evaluation"]
     assert made[-3][2]["status"] == "FAILED"
     assert made[-1][2]["error"] == FAILURE.model_dump()
 
