@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -76,9 +77,10 @@ class Stack:
         wait_for(lambda: httpx.get(f"{self.url}/readyz", timeout=10).is_success, seconds, "the service is ready")
 
     def stop(self) -> None:
-        """Ends every part."""
+        """Ends every part; nothing is left but what lies in the test's directory."""
         for part in reversed(self.parts):
             part.kill()
+        shutil.rmtree(self.service.environment["BUDEVAL_PLAYBOOK_RUN_DIR"], ignore_errors=True)
 
     def restart_service(self, **environment: str | None) -> None:
         """Starts the service again with other variables; none removes one."""
