@@ -67,10 +67,10 @@ def _files_with(system: System, secrets: list[str], began: float) -> list[str]:
     """All files of the stack but the database of Kubernetes and the container runtime's own, which hold the Secret."""
     state = system.settings.state
     kept_by_kubernetes = [state / "etcd", state / "containerd"]
+    # The checkout may itself lie under one of these.
+    folders = (state, Path("/tmp"), Path("/dev/shm"))
     return [
-        *files_with(secrets, state, since=began, leave_out=kept_by_kubernetes),
-        *files_with(secrets, Path("/tmp"), since=began),
-        *files_with(secrets, Path("/dev/shm"), since=began),
+        found for folder in folders for found in files_with(secrets, folder, since=began, leave_out=kept_by_kubernetes)
     ]
 
 
