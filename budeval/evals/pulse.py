@@ -94,7 +94,7 @@ class Pulse:
         error = ErrorInfo(
             reason="WorkflowTerminated" if terminated else "WorkflowFailed",
             message=f"The workflow ended as {status}.",
-            resolution=f"See `dapr workflow history {eval_id} --app-id budeval`, and start the evaluation again.",
+            resolution="The service's log says what it did last. Start the evaluation again under a new eval_id.",
         )
         self._record.finish(eval_id, WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED, error)
         self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
