@@ -15,9 +15,9 @@ from budeval.commons.clock import utc_now
 from budeval.commons.wire import WorkflowStatus
 from budeval.record.tables import EvaluationRow
 from budeval.record.timeline import LAST_WORDS_SECONDS
+from tests.api.test_history import OTHER_ID, UNREACHABLE
 from tests.api.test_listing import id_of
 from tests.api.test_start import is_problem
-from tests.api.test_timeline import OTHER_ID, UNREACHABLE
 from tests.samples import EVAL_ID, a_request
 
 LISTENERS = 200
@@ -40,8 +40,9 @@ class Listener:
     def frames(self):
         """Frames as they come, until the server ends the answer."""
         while size := int(self._file.readline(), 16):
-            yield self._file.read(size).decode()
+            frame = self._file.read(size).decode()
             self._file.readline()
+            yield frame
 
     def events(self):
         """Events alone: id, kind and data of each."""
