@@ -74,7 +74,7 @@ class EventFeed:
     def _connection(self) -> Iterator[TimelineEntry]:
         resume = {"Last-Event-ID": self._parser.last_event_id} if self._parser.last_event_id else {}
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **resume}
-        timeout = httpx.Timeout(self._http.timeout, read=SILENCE_SECONDS)
+        timeout = httpx.Timeout(**{**self._http.timeout.as_dict(), "read": SILENCE_SECONDS})
         try:
             with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
                 self._check(response)
