@@ -74,11 +74,12 @@ class RunRow(Base):
     """One run of an evaluation."""
 
     __tablename__ = "runs"
+    __table_args__ = (Index("runs_by_dataset", "dataset_id", "eval_id"),)
 
     eval_id: Mapped[str] = mapped_column(ForeignKey("evaluations.eval_id", ondelete="CASCADE"), primary_key=True)
     run_id: Mapped[str] = mapped_column(String(256), primary_key=True)
     position: Mapped[int]
-    dataset_id: Mapped[str] = mapped_column(String(256), index=True)
+    dataset_id: Mapped[str] = mapped_column(String(256))
     job_name: Mapped[str] = mapped_column(String(63))
     engine_config: Mapped[dict[str, Any] | None]
     status: Mapped[str] = mapped_column(String(16))

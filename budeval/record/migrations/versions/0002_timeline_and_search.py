@@ -37,7 +37,7 @@ def upgrade() -> None:
         batch_op.create_index("evaluations_by_creation", ["created_at", "eval_id"], unique=False)
         batch_op.create_index("evaluations_by_model", ["model_name", "eval_id"], unique=False)
     with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.create_index("ix_runs_dataset_id", ["dataset_id"], unique=False)
+        batch_op.create_index("runs_by_dataset", ["dataset_id", "eval_id"], unique=False)
     _create_timeline()
 
 
@@ -45,7 +45,7 @@ def downgrade() -> None:
     """Back."""
     op.drop_table("timeline")
     with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.drop_index("ix_runs_dataset_id")
+        batch_op.drop_index("runs_by_dataset")
     with op.batch_alter_table("evaluations", schema=None) as batch_op:
         for name in ("evaluations_by_model", "evaluations_by_creation", "ix_evaluations_experiment_id"):
             batch_op.drop_index(name)
