@@ -17,7 +17,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 MAXIMUM_LENGTH = 10_000
-_NAME = r'(?:"[^"]*"|[^\s"<>=!]+)'
+_NAME = r'(?:"[^"]*"|[\w.@+/:%-]+)'
 _TERM = re.compile(
     rf"\s*(?P<subject>{_NAME}(?:\.{_NAME})?)\s*(?P<operator>>=|<=|==|!=|>|<)\s*"
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?=\s|$)\s*"
