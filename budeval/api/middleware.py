@@ -92,7 +92,10 @@ class SidecarToken:
 
 
 class RequestMetrics:
-    """Counts and times requests by route, not by path: paths have ids in them."""
+    """Counts and times requests by route, not by path: paths have ids in them.
+
+    The time is that until the answer begins: a stream of events may last for hours.
+    """
 
     def __init__(self, app: ASGIApp, histogram: Histogram) -> None:
         self._app = app
@@ -102,12 +105,12 @@ class RequestMetrics:
         """ASGI."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        began, status = time.perf_counter(), 500
+        began, status, seconds = time.perf_counter(), 500, 0.0
 
         async def note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, seconds = message["status"], time.perf_counter() - began
             await send(message)
 
         try:
@@ -116,4 +119,4 @@ class RequestMetrics:
             route = getattr(scope.get("route"), "path", "unknown")
             # A client can make up methods without end, and each would be a series of its own.
             method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "other"
-            self._histogram.labels(method, route, str(status)).observe(time.perf_counter() - began)
+            self._histogram.labels(method, route, str(status)).observe(seconds or time.perf_counter() - began)

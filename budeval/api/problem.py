@@ -26,6 +26,8 @@ logger = logging.getLogger("::EVAL:: API")
 
 MEDIA_TYPE = "application/problem+json"
 MAXIMUM_FIELD_LENGTH = 200
+_PLACES = ("body", "query", "header", "path")
+"""Where FastAPI found a field; its name alone is enough."""
 
 STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (InvalidEvaluation, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -83,7 +85,7 @@ def _field(error: Any) -> str:
     if error["type"] == "json_invalid":
         return "body"
     # A path has the request's own keys in it, which can be anything of any length.
-    path = ".".join(str(part) for part in error["loc"] if part != "body")
+    path = ".".join(str(part) for part in error["loc"] if part not in _PLACES)
     return printable(path, MAXIMUM_FIELD_LENGTH) or "body"
 
 

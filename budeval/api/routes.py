@@ -1,26 +1,22 @@
 """Routes of evaluations."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
-from uuid import UUID
+from typing import Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 
+from budeval.api.catalogue import catalogue_router
+from budeval.api.history import history_router
 from budeval.api.intake import Intake
+from budeval.api.listing import listing_router
+from budeval.api.parameters import SHOWN, EvalId
 from budeval.api.problem import documented
-from budeval.api.schemas import StartEvaluationRequest, WorkflowMetadata
+from budeval.api.results import results_router
+from budeval.api.schemas import CreatedEvaluation, CreateEvaluationRequest, StartEvaluationRequest, WorkflowMetadata
 from budeval.commons.settings import MonitorSettings
 from budeval.evals.services import EvaluationService
 from budeval.record.views import EvaluationView
 
-EvalId = Annotated[UUID, Path(description="The eval_id of the request")]
-
-
-_SHOWN = {
-    HTTPStatus.NOT_FOUND: "No evaluation has this id",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The id is no UUID",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer",
-}
 _STARTED = {
     HTTPStatus.CONFLICT: "The eval_id is taken by another request, or its evaluation has ended",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
@@ -30,8 +26,29 @@ _STARTED = {
 
 
 def evaluation_router(service: EvaluationService, defaults: MonitorSettings) -> APIRouter:
-    """``/evals``."""
+    """Everything that a client asks for: ``/evals``, and what can be evaluated."""
+    router = APIRouter()
+    for part in (
+        _requests(service, defaults),
+        listing_router(service),
+        results_router(service),
+        history_router(service),
+        catalogue_router(),
+    ):
+        router.include_router(part)
+    return router
+
+
+def _requests(service: EvaluationService, defaults: MonitorSettings) -> APIRouter:
     router = APIRouter(prefix="/evals", tags=["evaluations"])
+
+    @router.post("", status_code=HTTPStatus.CREATED, responses=documented(_STARTED))
+    def create(request: CreateEvaluationRequest, response: Response) -> CreatedEvaluation:
+        """Start an evaluation without having to think of ids: the answer has those that were made."""
+        intake = Intake(request.completed(), defaults)
+        answer = service.start(intake.evaluation, intake.secrets, intake.body)
+        response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
+        return CreatedEvaluation(**answer, run_ids=intake.evaluation.run_ids)
 
     @router.post("/start", response_model=WorkflowMetadata, responses=documented(_STARTED))
     def start(request: StartEvaluationRequest, response: Response) -> Any:
@@ -41,12 +58,12 @@ def evaluation_router(service: EvaluationService, defaults: MonitorSettings) -> 
         response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
         return answer
 
-    @router.get("/{eval_id}", responses=documented(_SHOWN))
+    @router.get("/{eval_id}", responses=documented(SHOWN))
     def show(eval_id: EvalId) -> EvaluationView:
         """Status, steps, and each run with its progress, reason and scores."""
         return service.view(str(eval_id))
 
-    @router.post("/{eval_id}/cancel", responses=documented(_SHOWN))
+    @router.post("/{eval_id}/cancel", responses=documented(SHOWN))
     def cancel(eval_id: EvalId) -> EvaluationView:
         """Cancel an evaluation: its Jobs are removed and subscribers are told. Harmless when it has ended."""
         return service.cancel(str(eval_id), by="api")

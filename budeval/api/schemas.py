@@ -1,16 +1,20 @@
 """Bodies of requests, exactly as the wire contract has them. Unknown keys are refused, the envelope is ignored."""
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
-from typing import Annotated, Any
+from itertools import count
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 MAXIMUM_RUNS = 200
 """Runs of one evaluation: their engine configurations share one ConfigMap, which Kubernetes bounds at 1 MiB."""
+MAXIMUM_NAME_IN_RUN_ID = 240
+"""Characters of a data set's name in a run id that is made, which has at most 256."""
 ENVELOPE = frozenset(
     {"specversion", "id", "datacontenttype", "topic", "pubsubname", "type", "time", "data", "debug", "traceid",
      "traceparent", "tracestate"}
@@ -93,8 +97,18 @@ class EvalDataset(_Body):
     run_id: ShortText
 
 
-def _distinct_runs(datasets: list[EvalDataset]) -> list[EvalDataset]:
-    counts = Counter(dataset.run_id for dataset in datasets)
+class NewDataset(_Body):
+    """One run, whose id may be left to the service."""
+
+    dataset_id: ShortText
+    run_id: ShortText | None = None
+
+
+_Dataset = TypeVar("_Dataset", EvalDataset, NewDataset)
+
+
+def _distinct_runs(datasets: list[_Dataset]) -> list[_Dataset]:
+    counts = Counter(dataset.run_id for dataset in datasets if dataset.run_id is not None)
     twice = sorted(run_id for run_id, count in counts.items() if count > 1)
     if twice:
         raise ValueError(f"run_id must be unique in the request; given twice: {', '.join(twice)}")
@@ -120,16 +134,11 @@ class NotificationMetadataBody(_Body):
     topic_keys: Annotated[list[ShortText], Field(max_length=100)] | ShortText | None = None
 
 
-class StartEvaluationRequest(_Body):
-    """Body of ``POST /evals/start``, and of a request that comes by pub/sub."""
+class _Request(_Body):
+    """What every request for an evaluation has."""
 
-    eval_id: Uuid
-    """Also the id of the Dapr workflow: starting twice never runs twice."""
     experiment_id: Uuid | None = None
     eval_model_info: EvalModelInfo
-    eval_datasets: Annotated[
-        list[EvalDataset], Field(min_length=1, max_length=MAXIMUM_RUNS), AfterValidator(_distinct_runs)
-    ]
     eval_configs: Annotated[list[EvalConfig], Field(max_length=100)] = Field(default_factory=list)
     engine: ShortText = "opencompass"
     kubeconfig: SecretStr | None = None
@@ -139,10 +148,51 @@ class StartEvaluationRequest(_Body):
     """Pub/sub topics to be notified."""
     notification_metadata: NotificationMetadataBody | None = None
 
+
+class StartEvaluationRequest(_Request):
+    """Body of ``POST /evals/start``, and of a request that comes by pub/sub."""
+
+    eval_id: Uuid
+    """Also the id of the Dapr workflow: starting twice never runs twice."""
+    eval_datasets: Annotated[
+        list[EvalDataset], Field(min_length=1, max_length=MAXIMUM_RUNS), AfterValidator(_distinct_runs)
+    ]
+
     @model_validator(mode="before")
     @classmethod
     def _without_envelope(cls, body: Any) -> Any:
         return {key: value for key, value in body.items() if key not in ENVELOPE} if isinstance(body, dict) else body
+
+
+class CreateEvaluationRequest(_Request):
+    """Body of ``POST /evals``: ids that are left out are made by the service."""
+
+    eval_id: Uuid | None = None
+    """Give one to be able to send the same request again without a second evaluation."""
+    eval_datasets: Annotated[
+        list[NewDataset], Field(min_length=1, max_length=MAXIMUM_RUNS), AfterValidator(_distinct_runs)
+    ]
+
+    def completed(self) -> StartEvaluationRequest:
+        """With every id; the same ones for the same request where ``eval_id`` is given."""
+        eval_id = self.eval_id or uuid4()
+        taken = {dataset.run_id for dataset in self.eval_datasets}
+        datasets = []
+        for position, dataset in enumerate(self.eval_datasets):
+            run_id = dataset.run_id or _new_run_id(eval_id, position, dataset.dataset_id, taken)
+            datasets.append(EvalDataset(dataset_id=dataset.dataset_id, run_id=run_id))
+            taken.add(run_id)
+        rest = {name: getattr(self, name) for name in _Request.model_fields}
+        return StartEvaluationRequest.model_construct(eval_id=eval_id, eval_datasets=datasets, **rest)
+
+
+def _new_run_id(eval_id: UUID, position: int, dataset_id: str, taken: set[str | None]) -> str:
+    for attempt in count():
+        digest = hashlib.sha256(f"{eval_id}/{position}/{attempt}/{dataset_id}".encode()).hexdigest()
+        run_id = f"{dataset_id[:MAXIMUM_NAME_IN_RUN_ID]}-{digest[:8]}"
+        if run_id not in taken:
+            break
+    return run_id
 
 
 class StepMetadata(BaseModel):
@@ -163,6 +213,13 @@ class WorkflowMetadata(BaseModel):
     status: str
     eta: int
     """Minutes."""
+
+
+class CreatedEvaluation(WorkflowMetadata):
+    """Answer to a new evaluation: also the ids that were made."""
+
+    run_ids: list[str]
+    """In the order of the request's data sets."""
 
 
 class FieldProblemBody(BaseModel):

@@ -1,6 +1,6 @@
 """What differs from engine to engine, behind one protocol."""
 
-from budeval.engines.base import Engine, UnknownEngine
+from budeval.engines.base import DatasetInfo, Engine, UnknownEngine
 from budeval.engines.opencompass import OpenCompass
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (OpenCompass(),)}
@@ -15,4 +15,4 @@ def get_engine(name: str) -> Engine:
         raise UnknownEngine(name, sorted(ENGINES)) from None
 
 
-__all__ = ["ENGINES", "Engine", "UnknownEngine", "get_engine"]
+__all__ = ["ENGINES", "DatasetInfo", "Engine", "UnknownEngine", "get_engine"]

@@ -3,6 +3,8 @@
 from difflib import get_close_matches
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from budeval.commons.errors import FieldProblem
 from budeval.evals.models import Evaluation, Run
 
@@ -34,10 +36,33 @@ class InvalidParameters(ValueError):
         self.problems = problems
 
 
+class DatasetInfo(BaseModel):
+    """A data set that an engine knows."""
+
+    dataset_id: str
+    engine: str
+    kind: str
+    """``gen``: asks and scores; ``judge``: needs a judge model; ``ppl``: needs token probabilities."""
+    usable: bool
+    """Whether it can be run offline against a chat API."""
+    whole: bool
+    """Whether it can only be scored with all of its questions, so not with ``max_questions``."""
+
+
 class Engine(Protocol):
     """An evaluation engine, as the service sees it. All methods are pure."""
 
     name: str
+
+    @property
+    def version(self) -> str:
+        """Version of the engine in the image."""
+
+    def datasets(self) -> list[DatasetInfo]:
+        """Every data set that the image knows, by name."""
+
+    def parameters_schema(self) -> dict[str, Any]:
+        """JSON schema of ``extra_args``."""
 
     def check_dataset(self, dataset_id: str) -> None:
         """Raises :class:`UnknownDataset`, or ``ValueError`` when the data set cannot be run against a chat API."""

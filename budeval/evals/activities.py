@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import BudEvalError, EvaluationCancelled
+from budeval.commons.errors import BudEvalError, EvaluationCancelled, TemporaryError
 from budeval.commons.redaction import redactor
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.settings import Settings
@@ -43,7 +43,7 @@ from budeval.jobs.manifest import build_evaluation
 from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobState, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
-from budeval.record import Record
+from budeval.record import Record, happenings
 
 Response = dict[str, Any]
 
@@ -255,6 +255,8 @@ class Activities:
             except BudEvalError as error:
                 # It is told when the key is not looked for any more.
                 error.detail = redactor.redact(error.detail)
+                if isinstance(error, TemporaryError):
+                    self._record.trying_again(eval_id, happenings.step_postponed(error))
                 raise
 
     def _cancelled(self, eval_id: str) -> Callable[[], bool]:
@@ -292,6 +294,8 @@ class Activities:
             logging.getLogger("::EVAL:: MonitorJobsLoop").warning("sweep failed: %s", error)
             return judge_failed_sweep(state, str(error), utc_now())
         statuses: dict[str, JobStatus] = {run_id: found[name] for run_id, name in names.items() if name in found}
+        failed_pods = {run_id: status.attempts for run_id, status in statuses.items() if status.retrying}
+        self._record.pods_failed(state.eval_id, failed_pods)
         return judge(state, statuses, utc_now())
 
     def _tell_progress(self, verdict: Verdict) -> None:

@@ -22,7 +22,7 @@ from budeval.evals.models import ErrorInfo
 from budeval.evals.notifications import Notifier, final_announcements
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
 from budeval.evals.services import evaluation_input, send_cancel
-from budeval.record import Record
+from budeval.record import Record, happenings
 from budeval.record.record import ActiveEvaluation
 
 logger = logging.getLogger("::EVAL:: Pulse")
@@ -73,6 +73,7 @@ class Pulse:
         status = self._workflows.status(eval_id)
         if status is None:
             logger.warning("evaluation %s has no workflow: scheduling it", eval_id)
+            self._record.trying_again(eval_id, happenings.woken("It had no workflow, and is scheduled."))
             self._workflows.schedule(evaluation_input(self._record.definition(eval_id)))
         elif status not in ACTIVE_STATUSES:
             self._end(eval_id, status)
@@ -83,6 +84,7 @@ class Pulse:
             send_cancel(self._workflows, eval_id)
         else:
             logger.warning("evaluation %s was silent since %s: waking it", eval_id, evaluation.last_heard_at)
+            self._record.trying_again(eval_id, happenings.woken("Its workflow was silent, and is woken."))
             self._workflows.raise_event(eval_id, wire.WAKE_EVENT)
             self._workflows.raise_event(wire.monitor_instance_id(eval_id), wire.WAKE_EVENT)
         self._looked_after[eval_id] = now

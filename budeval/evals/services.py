@@ -21,6 +21,8 @@ class EvaluationService:
     """Evaluations, as the HTTP border and the pub/sub consumer use them."""
 
     def __init__(self, record: Record, workflows: WorkflowClient) -> None:
+        self.queries = record.queries
+        self.timeline = record.timeline
         self._record = record
         self._workflows = workflows
 

@@ -15,7 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.record.tables import EventRow
+from budeval.record import happenings
+from budeval.record.tables import EvaluationRow, EventRow
+from budeval.record.timeline import note
 
 CLAIM_SECONDS = 30
 """A claim older than this was left by a process that died: publishing takes milliseconds and is bounded by 10 s."""
@@ -91,7 +93,17 @@ class Outbox:
     def published(self, message_id: int) -> None:
         """The broker has it."""
         with self._write() as session:
-            session.execute(update(EventRow).where(EventRow.id == message_id).values(published_at=utc_now()))
+            # The evaluation before the message: whoever adds to a timeline holds its row.
+            evaluation = session.scalars(
+                select(EvaluationRow)
+                .join(EventRow, EventRow.eval_id == EvaluationRow.eval_id)
+                .where(EventRow.id == message_id)
+                .with_for_update(key_share=True, of=EvaluationRow)
+            ).one()
+            row = session.get_one(EventRow, message_id)
+            if row.published_at is None:
+                row.published_at = utc_now()
+                note(session, evaluation, happenings.notified(row))
 
     def release(self, message_id: int) -> None:
         """The broker said no: anyone may try again."""

@@ -5,7 +5,7 @@ Written by the HTTP handler and by activities, never by the body of a workflow (
 
 import hashlib
 import secrets as randomness
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -22,8 +22,11 @@ from budeval.commons.wire import STEPS, WorkflowStatus
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
+from budeval.record import happenings
 from budeval.record.database import erase_traces
+from budeval.record.queries import EvaluationQueries
 from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
+from budeval.record.timeline import Happening, Timeline, note
 from budeval.record.views import EvaluationView, RunView, StepView
 
 _ACTIVE = (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
@@ -42,6 +45,10 @@ class Record:
     """Evaluations, runs and scores in a database."""
 
     def __init__(self, database: Engine, sealer: Sealer) -> None:
+        self.timeline = Timeline(database)
+        """What happened, to be read; every method here that writes adds to it."""
+        self.queries = EvaluationQueries(database)
+        """Many evaluations at once."""
         self._database = database
         self._writing = database.execution_options(record_writes=True)
         self._sealer = sealer
@@ -72,6 +79,11 @@ class Record:
         row = {
             "eval_id": evaluation.eval_id,
             "definition": evaluation.model_dump(mode="json"),
+            "experiment_id": evaluation.experiment_id,
+            "model_name": evaluation.model.model_name,
+            "engine": evaluation.engine,
+            "source": evaluation.source,
+            "newest_sequence": 0,
             "status": WorkflowStatus.PENDING,
             "created_at": now,
             "last_heard_at": now,
@@ -101,6 +113,7 @@ class Record:
                         questions_total=0,
                     )
                 )
+            note(session, _locked(session, evaluation.eval_id), happenings.created(evaluation))
         return True
 
     def is_same_request(self, eval_id: str, request_body: bytes) -> bool:
@@ -146,6 +159,7 @@ class Record:
             row = _locked(session, eval_id)
             if _has_ended(row):
                 return
+            note(session, row, happenings.step(step_id, status, message), once=True)
             entry = {"status": status, "message": message, "at": utc_now().isoformat()}
             row.steps = {**row.steps, step_id: entry}
             row.last_heard_at = utc_now()
@@ -174,17 +188,39 @@ class Record:
                 evaluation.eta_minutes = eta_minutes
             for row in _runs(session, eval_id):
                 if row.run_id in by_id and not JobState(row.status).finished:
+                    before = happenings.run(row)
                     _apply(row, by_id[row.run_id])
+                    _note_change(session, evaluation, before, happenings.run(row))
+
+    def trying_again(self, eval_id: str, what: Happening) -> None:
+        """Something failed and is tried again. Not for an evaluation that has ended."""
+        with self._write() as session:
+            row = _locked(session, eval_id)
+            if not _has_ended(row):
+                note(session, row, what)
+
+    def pods_failed(self, eval_id: str, pods: Mapping[str, int]) -> None:
+        """So many pods of each run have failed, and Kubernetes starts another."""
+        if not pods:
+            return
+        with self._write() as session:
+            row = _locked(session, eval_id)
+            if _has_ended(row):
+                return
+            for run_id, count in pods.items():
+                note(session, row, happenings.pods_failed(run_id, count), once=True)
 
     def save_results(self, eval_id: str, results: Iterable[RunResult]) -> None:
         """Scores, or why there are none, of each run."""
         with self._write() as session:
-            if _has_ended(_locked(session, eval_id)):
+            evaluation = _locked(session, eval_id)
+            if _has_ended(evaluation):
                 return
             rows = {row.run_id: row for row in _runs(session, eval_id)}
             session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id))
             for result in results:
                 _save_result(session, rows[result.run_id], result)
+                note(session, evaluation, happenings.result(result), once=True)
 
     def result_digests(self, eval_id: str) -> dict[str, str | None]:
         """SHA-256 of each run's result file as its pod told it, by run id."""
@@ -201,6 +237,7 @@ class Record:
             if not status.ended and row.cancel_requested_at is None:
                 row.cancel_requested_at = utc_now()
                 row.cancelled_by = by
+                note(session, row, happenings.cancelled(by))
             return status
 
     def cancel_requested(self, eval_id: str) -> bool:
@@ -222,6 +259,7 @@ class Record:
             was_running = not _has_ended(row)
             if was_running:
                 _end(row, status, error)
+                note(session, row, happenings.ended(status, error))
                 _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
         erase_traces(self._database)
         return was_running
@@ -299,6 +337,14 @@ def _fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
             row.status = JobState.FAILED
             row.ended_at = row.ended_at or utc_now()
             row.error = error.model_dump(mode="json")
+
+
+def _note_change(
+    session: Session, evaluation: EvaluationRow, before: Happening | None, after: Happening | None
+) -> None:
+    # A sweep that finds a run as it was is no news.
+    if after is not None and after != before:
+        note(session, evaluation, after)
 
 
 def _apply(row: RunRow, item: RunUpdate) -> None:

@@ -34,12 +34,21 @@ class EvaluationRow(Base):
     """One request and where it stands."""
 
     __tablename__ = "evaluations"
+    __table_args__ = (
+        Index("evaluations_by_creation", "created_at", "eval_id"),
+        Index("evaluations_by_model", "model_name", "eval_id"),
+    )
 
     eval_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     definition: Mapped[dict[str, Any]]
     """The :class:`~budeval.evals.models.Evaluation`, without secrets."""
+    experiment_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    model_name: Mapped[str] = mapped_column(String(256))
+    engine: Mapped[str] = mapped_column(String(256))
+    source: Mapped[str] = mapped_column(String(256))
+    """These four are in the definition too; here so that evaluations can be found by them."""
     status: Mapped[str] = mapped_column(String(16), index=True)
-    created_at: Mapped[datetime] = mapped_column(index=True)
+    created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     last_heard_at: Mapped[datetime]
@@ -57,12 +66,15 @@ class EvaluationRow(Base):
     """Salted digest of the whole request, secrets included, to tell a repetition; erased at the end."""
     sealed_secrets: Mapped[bytes | None]
     """Erased at the end."""
+    newest_sequence: Mapped[int]
+    """Sequence of the newest entry in its timeline; 0: there is none."""
 
 
 class RunRow(Base):
     """One run of an evaluation."""
 
     __tablename__ = "runs"
+    __table_args__ = (Index("runs_by_dataset", "dataset_id", "eval_id"),)
 
     eval_id: Mapped[str] = mapped_column(ForeignKey("evaluations.eval_id", ondelete="CASCADE"), primary_key=True)
     run_id: Mapped[str] = mapped_column(String(256), primary_key=True)
@@ -117,3 +129,25 @@ class EventRow(Base):
     claimed_at: Mapped[datetime | None]
     """When somebody began to publish it; a claim that is old was left by a process that died."""
     published_at: Mapped[datetime | None]
+
+
+class TimelineRow(Base):
+    """One thing that happened to an evaluation, once or several times."""
+
+    __tablename__ = "timeline"
+    __table_args__ = (Index("timeline_in_order", "eval_id", "sequence", unique=True),)
+
+    eval_id: Mapped[str] = mapped_column(ForeignKey("evaluations.eval_id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Digest of what makes two happenings the same one."""
+    sequence: Mapped[int]
+    """Place among the entries of this evaluation; a happening that repeats moves to the end."""
+    kind: Mapped[str] = mapped_column(String(16))
+    title: Mapped[str] = mapped_column(String(256))
+    message: Mapped[str] = mapped_column(Text)
+    run_id: Mapped[str | None] = mapped_column(String(256))
+    reason: Mapped[str | None] = mapped_column(String(256))
+    actor: Mapped[str | None] = mapped_column(String(256))
+    count: Mapped[int]
+    first_at: Mapped[datetime]
+    at: Mapped[datetime]

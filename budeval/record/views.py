@@ -1,4 +1,4 @@
-"""What can be read from the record about an evaluation; the answer of ``GET /evals/{eval_id}``."""
+"""What can be read from the record about evaluations; the answers of ``GET /evals`` and ``GET /evals/{eval_id}``."""
 
 from datetime import datetime
 
@@ -52,3 +52,24 @@ class EvaluationView(BaseModel):
     cancelled_by: str | None
     steps: list[StepView]
     runs: list[RunView]
+
+
+class EvaluationSummary(BaseModel):
+    """An evaluation in a list."""
+
+    eval_id: str
+    experiment_id: str | None
+    status: WorkflowStatus
+    model_name: str
+    engine: str
+    source: str
+    datasets: list[str]
+    """Data sets in the order of the request, each once."""
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    runs_total: int
+    runs_succeeded: int
+    runs_failed: int
+    eta_minutes: int | None
+    error: ErrorInfo | None

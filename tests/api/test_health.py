@@ -131,7 +131,9 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert openapi["openapi"].startswith("3.1.")
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
-        "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/livez", "/readyz", "/metrics",
+        "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/results",
+        "/evals/{eval_id}/timeline", "/evals/{eval_id}/events", "/engines", "/datasets",
+        "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     for schema in openapi["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
@@ -156,6 +158,14 @@ def test_problems_are_documented_by_their_media_type(shared):
         if "application/problem+json" in answer.get("content", {})
     }
     assert documented == {
+        *(("/evals", status) for status in ("409", "413", "422", "503")),
+        *(
+            (f"/evals/{{eval_id}}/{part}", status)
+            for part in ("timeline", "events")
+            for status in ("404", "422", "503")
+        ),
+        *(("/evals/{eval_id}/results", status) for status in ("404", "406", "422", "503")),
+        *((path, "422") for path in ("/engines", "/datasets")),
         *(("/evals/start", status) for status in ("409", "413", "422", "503")),
         *(("/evals/{eval_id}", status) for status in ("404", "422", "503")),
         *(("/evals/{eval_id}/cancel", status) for status in ("404", "422", "503")),
@@ -172,7 +182,8 @@ def test_a_real_problem_is_as_documented(shared):
     ("method", "path", "status"),
     [
         ("GET", "/", 404),
-        ("GET", "/evals", 404),
+        ("DELETE", "/evals", 405),
+        ("POST", "/datasets", 405),
         ("GET", "/evals/start/more", 404),
         ("PUT", "/evals/start", 405),
         ("DELETE", f"/evals/{EVAL_ID}", 405),

@@ -82,3 +82,17 @@ def test_without_a_sidecar_it_answers_keeps_requests_logs_json_and_stops_on_sigt
     assert all({"message", "level", "logger", "timestamp"} <= set(entry) for entry in entries)
     assert "stopped" in [entry["message"] for entry in entries]
     assert [line for line in lines if API_KEY in line or TOKEN in line] == []
+
+
+def test_a_listener_does_not_keep_it_from_stopping(lonely):
+    client, process, log = lonely
+    assert client.post("/evals/start", json=a_request()).status_code == 200
+    with client.stream("GET", f"/evals/{EVAL_ID}/events") as stream:
+        texts = stream.iter_text()
+        while "event: created" not in next(texts):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=STOP_SECONDS) in (0, -signal.SIGTERM)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert "stopped" in [entry["message"] for entry in entries]
+    assert [entry for entry in entries if "Traceback" in str(entry)] == []

@@ -9,9 +9,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
 from budeval.record.database import migrate, open_database
+from budeval.record.queries import Criteria, Sort
 from budeval.record.tables import Base
 
-TABLES = {"evaluations", "runs", "scores", "events", "alembic_version"}
+TABLES = {"evaluations", "runs", "scores", "events", "timeline", "alembic_version"}
 OPEN = "import sys; from budeval.record.database import open_database; open_database(sys.argv[1]).dispose()"
 
 
@@ -63,3 +64,17 @@ def test_the_directory_and_the_file_of_a_sqlite_record_are_for_its_owner_alone(t
     directory = tmp_path / "new"
     assert directory.stat().st_mode & 0o077 == 0
     assert [path.name for path in directory.iterdir() if path.stat().st_mode & 0o077] == []
+
+
+def test_evaluations_of_the_first_version_are_found_afterwards(database, record, evaluation):
+    config = Config()
+    config.set_main_option("script_location", "budeval/record/migrations")
+    with database.execution_options(record_writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    migrate(database)
+    summary = record.queries.find(Criteria(model="small-model", source="budapp"), Sort.NEWEST, None, 10)[0]
+    assert (summary.eval_id, summary.engine, summary.experiment_id) == (evaluation.eval_id, "opencompass", None)
+    assert record.timeline.head(evaluation.eval_id).newest == 0
+    record.request_cancel(evaluation.eval_id, by="somebody")
+    assert [entry.kind for entry in record.timeline.entries(evaluation.eval_id, 0, 10)] == ["cancel"]

@@ -5,8 +5,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from budeval.engines.base import UnknownDataset
-from budeval.engines.opencompass.parameters import parse_parameters
+from budeval.engines.base import DatasetInfo, UnknownDataset
+from budeval.engines.opencompass.parameters import Parameters, parse_parameters
 from budeval.evals.models import Evaluation, Run
 
 CONFIG_SCHEMA = 1
@@ -19,9 +19,14 @@ _UNUSABLE = {
 
 
 @cache
-def _catalogue() -> dict[str, dict[str, Any]]:
+def _document() -> dict[str, Any]:
     text = resources.files(__package__ or "").joinpath("datasets.json").read_text(encoding="utf-8")
-    datasets: dict[str, dict[str, Any]] = json.loads(text)["datasets"]
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def _catalogue() -> dict[str, dict[str, Any]]:
+    datasets: dict[str, dict[str, Any]] = _document()["datasets"]
     return datasets
 
 
@@ -35,6 +40,28 @@ class OpenCompass:
     """See :class:`budeval.engines.base.Engine`."""
 
     name = "opencompass"
+
+    @property
+    def version(self) -> str:
+        """OpenCompass' own."""
+        return str(_document()["opencompass"])
+
+    def datasets(self) -> list[DatasetInfo]:
+        """By name."""
+        return [
+            DatasetInfo(
+                dataset_id=name,
+                engine=self.name,
+                kind=kind,
+                usable=kind not in _UNUSABLE,
+                whole=self.is_scored_whole(name),
+            )
+            for name, kind in sorted(dataset_kinds().items())
+        ]
+
+    def parameters_schema(self) -> dict[str, Any]:
+        """Of :class:`Parameters`."""
+        return Parameters.model_json_schema()
 
     def check_dataset(self, dataset_id: str) -> None:
         """Raises ``UnknownDataset``, or ``ValueError`` when the data set cannot be run against a chat API."""

@@ -1,0 +1,107 @@
+"""``GET /engines`` and ``GET /datasets``: what can be evaluated with."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, TypeAdapter, field_validator
+
+from budeval.api.pages import Cursor, Page, PageQuery, decode_cursor, page_of
+from budeval.api.problem import documented
+from budeval.api.schemas import ShortText
+from budeval.engines import ENGINES, DatasetInfo, Engine, get_engine
+
+_KEY = TypeAdapter(tuple[ShortText, ShortText])
+_REFUSED = {HTTPStatus.UNPROCESSABLE_ENTITY: "A filter, the limit or the cursor is not valid"}
+
+
+class EngineView(BaseModel):
+    """An engine that the service can run."""
+
+    name: str
+    version: str
+    datasets: int
+    """Data sets that it knows."""
+    usable_datasets: int
+    """Those among them that can be run against a chat API."""
+    parameters: dict[str, Any]
+    """JSON schema of ``eval_model_info.extra_args``."""
+
+
+class EngineQuery(PageQuery):
+    """Which part of the list."""
+
+    cursor: Cursor | None = None
+
+    @field_validator("cursor")
+    @classmethod
+    def _is_a_name(cls, cursor: str | None) -> str | None:
+        return cursor if cursor is None else decode_cursor(cursor, TypeAdapter(ShortText))
+
+
+class DatasetQuery(PageQuery):
+    """Filters and page; every filter that is given must fit."""
+
+    engine: ShortText | None = None
+    search: ShortText | None = None
+    """Words that the name has inside, in any order and case."""
+    usable: bool | None = None
+    """Whether it can be run against a chat API."""
+    cursor: Cursor | None = None
+
+    @field_validator("engine")
+    @classmethod
+    def _is_known(cls, engine: str | None) -> str | None:
+        return engine if engine is None else get_engine(engine).name
+
+    @field_validator("cursor")
+    @classmethod
+    def _is_a_key(cls, cursor: str | None) -> str | None:
+        if cursor is not None:
+            decode_cursor(cursor, _KEY)
+        return cursor
+
+    def fits(self, dataset: DatasetInfo) -> bool:
+        """Whether a data set is looked for, and behind the page before."""
+        name = dataset.dataset_id.lower()
+        return (
+            self.engine in (None, dataset.engine)
+            and self.usable in (None, dataset.usable)
+            and all(word in name for word in (self.search or "").lower().split())
+            and (self.cursor is None or _key(dataset) > decode_cursor(self.cursor, _KEY))
+        )
+
+
+def catalogue_router() -> APIRouter:
+    """``/engines`` and ``/datasets``."""
+    router = APIRouter(tags=["catalogue"])
+
+    @router.get("/engines", responses=documented(_REFUSED))
+    def engines(query: Annotated[EngineQuery, Query()]) -> Page[EngineView]:
+        """Every engine, with the parameters it takes."""
+        names = sorted(name for name in ENGINES if query.cursor is None or name > query.cursor)
+        return page_of([_view(ENGINES[name]) for name in names], query.limit, lambda engine: engine.name)
+
+    @router.get("/datasets", responses=documented(_REFUSED))
+    def datasets(query: Annotated[DatasetQuery, Query()]) -> Page[DatasetInfo]:
+        """Every data set that the engines know, by name."""
+        known = [dataset for engine in ENGINES.values() for dataset in engine.datasets()]
+        found = sorted((dataset for dataset in known if query.fits(dataset)), key=_key)
+        return page_of(found, query.limit, _key)
+
+    return router
+
+
+def _key(dataset: DatasetInfo) -> tuple[str, str]:
+    return dataset.dataset_id, dataset.engine
+
+
+def _view(engine: Engine) -> EngineView:
+    known = engine.datasets()
+    return EngineView(
+        name=engine.name,
+        version=engine.version,
+        datasets=len(known),
+        usable_datasets=sum(dataset.usable for dataset in known),
+        parameters=engine.parameters_schema(),
+    )

@@ -1,0 +1,15 @@
+"""What the routes of one evaluation have in common."""
+
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Path
+
+EvalId = Annotated[UUID, Path(description="The eval_id of the request")]
+
+SHOWN = {
+    HTTPStatus.NOT_FOUND: "No evaluation has this id",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The id is no UUID, or a parameter is not valid",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer",
+}

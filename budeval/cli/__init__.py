@@ -1,0 +1,5 @@
+"""The command line ``budeval``."""
+
+from budeval.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,46 @@
+"""``datasets`` and ``engines``."""
+
+import itertools
+from typing import Annotated
+
+import typer
+
+from budeval.cli.options import JsonOption, session_of
+
+
+def datasets(
+    context: typer.Context,
+    search: Annotated[str | None, typer.Argument(help="Part of the name.", show_default=False)] = None,
+    engine: Annotated[str | None, typer.Option(help="Of this engine only.")] = None,
+    all_kinds: Annotated[
+        bool, typer.Option("--all", "-a", help="Also those that cannot be run against a chat API.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
+    _json: JsonOption = False,
+) -> None:
+    """List the data sets that can be evaluated on."""
+    session = session_of(context)
+    with session.client() as client:
+        found = client.datasets(engine=engine, search=search, usable=None if all_kinds else True)
+        listed = list(itertools.islice(found, limit))
+    if session.output.json:
+        return session.output.data(listed)
+    rows = [
+        [item.dataset_id, item.engine, item.kind, "yes" if item.usable else "no", "no" if item.whole else "yes"]
+        for item in listed
+    ]
+    return session.output.table(("data set", "engine", "kind", "usable", "can be limited"), rows)
+
+
+def engines(context: typer.Context, _json: JsonOption = False) -> None:
+    """List the engines, with the parameters that each takes."""
+    session = session_of(context)
+    with session.client() as client:
+        found = client.engines()
+    if session.output.json:
+        return session.output.data(found)
+    rows = [
+        [item.name, item.version, f"{item.usable_datasets} of {item.datasets}",
+         ", ".join(item.parameters.get("properties", {}))] for item in found
+    ]  # fmt: skip
+    return session.output.table(("engine", "version", "usable data sets", "parameters"), rows)

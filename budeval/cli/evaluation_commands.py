@@ -1,0 +1,338 @@
+"""``start``, ``list``, ``show``, ``watch``, ``results``, ``cancel`` and ``gate``."""
+
+import itertools
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from budeval.cli.errors import ExitCode, UsageProblem
+from budeval.cli.evaluation_file import EvaluationFile, checked_evaluation, evaluation_schema, read_mapping
+from budeval.cli.gate import InvalidExpression, Verdict, judge, known_subjects, parse_gate
+from budeval.cli.options import DatasetCompletion, EvalArgument, JsonOption, session_of
+from budeval.cli.output import Output
+from budeval.cli.secret_input import secret_from
+from budeval.cli.views import (
+    RESULT_HEADERS,
+    RUN_HEADERS,
+    SUMMARY_HEADERS,
+    failures,
+    head_lines,
+    result_rows,
+    results_markdown,
+    run_row,
+    step_lines,
+    summary_row,
+    when,
+)
+from budeval.cli.watching import follow, outcome
+from budeval.client import DatasetRun, Evaluation, EvaluationRequest
+
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+
+
+class Sort(StrEnum):
+    """Orders of a list."""
+
+    CREATED = "created_at"
+    CREATED_DOWN = "-created_at"
+    ENDED = "ended_at"
+    ENDED_DOWN = "-ended_at"
+    MODEL = "model"
+    MODEL_DOWN = "-model"
+
+
+class Status(StrEnum):
+    """Statuses of an evaluation."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TERMINATED = "TERMINATED"
+
+
+def start(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="evaluation.yaml, or - for standard input; options win over it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Name under which the endpoint serves it.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", "-e", help="Base URL of its OpenAI-compatible API.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="A data set; can be repeated.", autocompletion=DatasetCompletion),
+    ] = None,
+    questions: Annotated[int | None, typer.Option("--questions", "-n", help="Of each data set, at most.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Of the engine; repeatable.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="The engine.", show_default=False)] = None,
+    experiment: Annotated[UUID | None, typer.Option(help="Experiment it belongs to.")] = None,
+    poll_interval: Annotated[int | None, typer.Option(help="Seconds between two looks at the Jobs.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who asks; told to subscribers.")] = None,
+    topic: Annotated[list[str] | None, typer.Option(help="Pub/sub topic to be notified; repeatable.")] = None,
+    eval_id: Annotated[UUID | None, typer.Option(help="An id of your own: starting twice runs once.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the endpoint's key.")
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="File with the endpoint's key; - for input.")] = None,
+    api_key_prompt: Annotated[bool, typer.Option("--api-key-prompt", help="Ask for the endpoint's key.")] = False,
+    kubeconfig_file: Annotated[Path | None, typer.Option(help="kubeconfig of another cluster.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    _json: JsonOption = False,
+) -> None:
+    """Start an evaluation, from options or from a file."""
+    session, base = session_of(context), file.parent if file and str(file) != "-" else Path()
+    changes = {
+        "datasets": dataset or None,
+        "engine": engine,
+        "experiment_id": str(experiment) if experiment else None,
+        "max_questions": questions,
+        "poll_interval": poll_interval,
+        "source": source,
+        "topics": topic or None,
+    }
+    data = read_mapping(file) if file else {}
+    asked = checked_evaluation(_merged(data, changes, {"name": model, "endpoint": endpoint}, parameter or []))
+    key = secret_from("API key", variable=api_key_env, file=api_key_file, prompt=api_key_prompt)
+    if key is None:
+        key = secret_from("API key", variable=asked.model.api_key_env, file=_beside(base, asked.model.api_key_file))
+    kubeconfig = secret_from("kubeconfig", file=kubeconfig_file or _beside(base, asked.kubeconfig_file))
+    request = _request(asked, str(eval_id) if eval_id else None, key, kubeconfig)
+    with session.client() as client:
+        started = client.start(request)
+        if not watch:
+            _tell_started(session.output, started.eval_id, started)
+            return
+        session.output.note(f"evaluation {started.eval_id}")
+        raise typer.Exit(follow(client, session.output, started.eval_id))
+
+
+def list_evaluations(
+    context: typer.Context,
+    status: Annotated[Status | None, typer.Option(case_sensitive=False, help="Only with this status.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only on this data set.", autocompletion=DatasetCompletion)
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Only asked for by this source.")] = None,
+    experiment: Annotated[UUID | None, typer.Option(help="Only of this experiment.")] = None,
+    after: Annotated[
+        datetime | None, typer.Option(formats=TIME_FORMATS, metavar="TIME", help="Created after, e.g. 2026-01-31.")
+    ] = None,
+    before: Annotated[
+        datetime | None, typer.Option(formats=TIME_FORMATS, metavar="TIME", help="Created before.")
+    ] = None,
+    sort: Annotated[Sort, typer.Option(help="Order; - for the reverse.")] = Sort.CREATED_DOWN,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 50,
+    _json: JsonOption = False,
+) -> None:
+    """List evaluations, the newest first."""
+    session = session_of(context)
+    with session.client() as client:
+        found = client.evaluations(
+            status=status, model=model, dataset=dataset, source=source, sort=sort, page_size=min(limit, 200),
+            experiment_id=str(experiment) if experiment else None,
+            created_after=_aware(after), created_before=_aware(before),
+        )  # fmt: skip
+        evaluations = list(itertools.islice(found, limit))
+    if session.output.json:
+        session.output.data(evaluations)
+    else:
+        session.output.table(SUMMARY_HEADERS, [summary_row(summary) for summary in evaluations])
+
+
+def show(
+    context: typer.Context,
+    eval_id: EvalArgument,
+    timeline: Annotated[bool, typer.Option("--timeline", "-t", help="Also everything that happened.")] = False,
+    _json: JsonOption = False,
+) -> None:
+    """Show an evaluation: its steps, its runs, and why something failed."""
+    session = session_of(context)
+    with session.client() as client:
+        evaluation = client.evaluation(str(eval_id))
+        entries = list(client.timeline(str(eval_id))) if timeline else []
+    output = session.output
+    if output.json:
+        told = evaluation.model_dump(mode="json")
+        output.data({**told, "timeline": [entry.model_dump(mode="json") for entry in entries]} if timeline else told)
+        return
+    for line in [*head_lines(evaluation), *step_lines(evaluation)]:
+        output.line(line)
+    output.table(RUN_HEADERS, [run_row(run) for run in evaluation.runs])
+    for line in failures(evaluation):
+        output.line(line, "red")
+    if timeline:
+        rows = [[when(entry.at), entry.kind, str(entry.count), entry.title, entry.message or ""] for entry in entries]
+        output.table(("when", "kind", "times", "what", "message"), rows)
+
+
+def watch(context: typer.Context, eval_id: EvalArgument, _json: JsonOption = False) -> None:
+    """Follow an evaluation to its end: progress, minutes left, reasons. With --json, one JSON object a line."""
+    session = session_of(context)
+    with session.client() as client:
+        raise typer.Exit(follow(client, session.output, str(eval_id)))
+
+
+def results(
+    context: typer.Context,
+    eval_id: EvalArgument,
+    _json: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Show the scores."""
+    session = session_of(context)
+    output = session.output
+    if sum((output.json, csv, markdown)) > 1:
+        raise UsageProblem("choose one of --json, --csv and --markdown")
+    with session.client() as client:
+        if csv:
+            return output.raw(client.results_csv(str(eval_id)))
+        found = client.results(str(eval_id))
+    if output.json:
+        return output.data(found)
+    if markdown:
+        return output.raw(results_markdown(found))
+    return output.table(RESULT_HEADERS, result_rows(found))
+
+
+def cancel(context: typer.Context, eval_id: EvalArgument, _json: JsonOption = False) -> None:
+    """Cancel an evaluation; harmless when it has ended."""
+    session = session_of(context)
+    with session.client() as client:
+        evaluation = client.cancel(str(eval_id))
+    if session.output.json:
+        session.output.data(evaluation)
+    elif evaluation.ended:
+        session.output.line(f"evaluation {eval_id}: {evaluation.status}")
+    else:
+        session.output.line(f"evaluation {eval_id} is being cancelled; budeval watch {eval_id} shows it end")
+
+
+def gate(
+    context: typer.Context,
+    eval_id: EvalArgument,
+    expression: Annotated[
+        str, typer.Argument(help="E.g. 'siqa.accuracy >= 35 and piqa.accuracy > 50'.", show_default=False)
+    ],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the evaluation has ended.")] = False,
+    _json: JsonOption = False,
+) -> None:
+    """Exit with 0 only where the evaluation completed and its scores are good enough.
+
+    A condition is DATASET.METRIC OP NUMBER with OP one of >= <= > < == !=, joined by "and"; names with spaces stand in
+    double quotes. A score that does not exist meets nothing.
+    """
+    try:
+        conditions = parse_gate(expression)
+    except InvalidExpression as error:
+        raise UsageProblem(f"{error}. Example: 'siqa.accuracy >= 35 and piqa.accuracy > 50'") from error
+    session = session_of(context)
+    with session.client() as client:
+        evaluation = client.evaluation(str(eval_id))
+        if wait:
+            for state in client.watch(str(eval_id)):
+                evaluation = state
+    verdicts = judge(conditions, evaluation)
+    met = evaluation.succeeded and all(verdict.met for verdict in verdicts)
+    if session.output.json:
+        session.output.data({"eval_id": str(eval_id), "status": evaluation.status, "met": met,
+                             "conditions": [_verdict(verdict) for verdict in verdicts]})  # fmt: skip
+    else:
+        _tell_gate(session.output, evaluation, verdicts)
+    raise typer.Exit(ExitCode.GOOD if met else ExitCode.FAILED)
+
+
+def schema() -> None:
+    """Print the JSON schema of evaluation.yaml, for editors.
+
+    An editor completes and checks a file whose first line is "# yaml-language-server: $schema=evaluation.schema.json".
+    """
+    Output().data(evaluation_schema())
+
+
+def _merged(
+    data: dict[str, Any], changes: dict[str, Any], section: dict[str, Any], parameters: list[str]
+) -> dict[str, Any]:
+    model = data.get("model", {})
+    if isinstance(model, dict):
+        model = {**model, **{name: value for name, value in section.items() if value is not None}}
+        given = dict(_split(parameter) for parameter in parameters)
+        if given:
+            old = model.get("parameters")
+            model["parameters"] = {**(old if isinstance(old, dict) else {}), **given}
+    return {**data, "model": model, **{name: value for name, value in changes.items() if value is not None}}
+
+
+def _split(parameter: str) -> tuple[str, str]:
+    name, equals, value = parameter.partition("=")
+    if not name or not equals:
+        raise UsageProblem(f"--parameter {parameter!r}: give NAME=VALUE")
+    return name, value
+
+
+def _beside(base: Path, name: str | None) -> Path | None:
+    return None if name is None else base / Path(name).expanduser()
+
+
+def _request(asked: EvaluationFile, eval_id: str | None, key: str | None, kubeconfig: str | None) -> EvaluationRequest:
+    entries = [DatasetRun(dataset_id=entry) if isinstance(entry, str)
+               else DatasetRun(dataset_id=entry.id, run_id=entry.run_id) for entry in asked.datasets]  # fmt: skip
+    return EvaluationRequest.model_validate(
+        {
+            "eval_id": eval_id,
+            "experiment_id": asked.experiment_id,
+            "model_name": asked.model.name,
+            "endpoint": asked.model.endpoint,
+            "api_key": key or "",
+            "parameters": asked.model.parameters,
+            "datasets": entries,
+            "configs": asked.configs(),
+            "engine": asked.engine,
+            "kubeconfig": kubeconfig,
+            "source": asked.source,
+            "topics": asked.topics,
+        }
+    )
+
+
+def _tell_started(output: Output, eval_id: str, started: Any) -> None:
+    if output.json:
+        output.data(started)
+    elif output.terminal:
+        output.line(f"started evaluation {eval_id}")
+        output.note(f"budeval watch {eval_id} follows it.")
+    else:
+        # For eval_id=$(budeval start ...).
+        output.line(eval_id)
+
+
+def _aware(time: datetime | None) -> datetime | None:
+    return time.astimezone(UTC) if time else None
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {**vars(verdict.condition), "scores": list(verdict.scores), "met": verdict.met}
+
+
+def _tell_gate(output: Output, evaluation: Evaluation, verdicts: list[Verdict]) -> None:
+    rows = [
+        [str(verdict.condition), ", ".join(f"{score:g}" for score in verdict.scores) or "no score",
+         "met" if verdict.met else "not met"] for verdict in verdicts
+    ]  # fmt: skip
+    output.table(("condition", "score", "verdict"), rows)
+    if not evaluation.ended:
+        output.note("The evaluation has not ended; --wait waits for it.")
+    elif outcome(evaluation) is not ExitCode.GOOD:
+        output.note(f"The evaluation is {evaluation.status}, so the gate is not met.")
+    if any(not verdict.scores for verdict in verdicts):
+        output.note(f"Scores: {', '.join(known_subjects(evaluation)) or 'none'}")

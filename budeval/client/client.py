@@ -1,0 +1,289 @@
+"""The client: one method for each thing the service does."""
+
+import ipaddress
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from budeval.client.errors import UnexpectedAnswer, Unreachable, problem_error
+from budeval.client.feed import TEMPORARY, EventFeed, Listener
+from budeval.client.models import (
+    Dataset,
+    EngineInfo,
+    Evaluation,
+    EvaluationRequest,
+    EvaluationSummary,
+    Readiness,
+    Results,
+    StartedEvaluation,
+    TimelineEntry,
+)
+
+DEFAULT_SERVER = "http://127.0.0.1:8099"
+SERVER_VARIABLE = "BUDEVAL_SERVER"
+TOKEN_VARIABLE = "BUDEVAL_TOKEN"  # noqa: S105 - the variable's name
+DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=5.0, pool=5.0)
+"""Seconds for one answer."""
+START_ATTEMPTS = 3
+RETRY_SECONDS = 1.0
+POLL_SECONDS = 1.0
+"""Between two looks at an evaluation whose progress is watched: questions are counted there, not in the events."""
+PATIENCE_SECONDS = 120.0
+"""How long a watched service may be away, e.g. for its restart."""
+PAGE_SIZE = 200
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+class Client:
+    """Talks to one service; may be used as a context manager.
+
+    ``server`` is its base URL, by default ``BUDEVAL_SERVER`` or this machine; ``token`` is its bearer token, by default
+    ``BUDEVAL_TOKEN``. Raises ``ValueError`` for a URL or a token that cannot be one; every call raises
+    :class:`~budeval.client.errors.BudevalClientError`.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        token: str | None = None,
+        *,
+        timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.server = checked_server(server or os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER)
+        self._patience = patience
+        token = checked_token(token if token is not None else os.environ.get(TOKEN_VARIABLE, ""))
+        self._http = httpx.Client(
+            base_url=self.server,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            # A token must not follow to another host, and a proxy has no way to this machine's own services.
+            follow_redirects=False,
+            trust_env=not is_loopback(self.server),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self._http.close()
+
+    def start(self, request: EvaluationRequest) -> StartedEvaluation:
+        """Starts an evaluation. Its ids are made here, so that a lost answer can be asked for again safely."""
+        eval_id = request.eval_id or str(uuid.uuid4())
+        run_ids = [run.run_id or f"{run.dataset_id}-{uuid.uuid4().hex[:8]}" for run in request.datasets]
+        answer = self._start(request.body(eval_id, run_ids))
+        return _read(
+            StartedEvaluation,
+            {"eval_id": eval_id, "run_ids": run_ids, "status": answer.get("status"), "eta_minutes": answer.get("eta")},
+        )
+
+    def _start(self, body: dict[str, Any]) -> dict[str, Any]:
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                return _json_object(self._send("POST", "/evals/start", json=body))
+            except Unreachable:
+                if attempt == START_ATTEMPTS:
+                    raise
+                time.sleep(RETRY_SECONDS)
+        raise AssertionError("unreachable")
+
+    def evaluation(self, eval_id: str) -> Evaluation:
+        """An evaluation, whole."""
+        return self._get(Evaluation, f"/evals/{eval_id}")
+
+    def evaluations(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        dataset: str | None = None,
+        source: str | None = None,
+        experiment_id: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        sort: str | None = None,
+        page_size: int = PAGE_SIZE,
+    ) -> Iterator[EvaluationSummary]:
+        """Evaluations, by default the newest first; asks for further pages as they are needed."""
+        wanted = {
+            "status": status,
+            "model": model,
+            "dataset": dataset,
+            "source": source,
+            "experiment_id": experiment_id,
+            "created_after": created_after.isoformat() if created_after else None,
+            "created_before": created_before.isoformat() if created_before else None,
+            "sort": sort,
+        }
+        return self._pages(EvaluationSummary, "/evals", wanted, page_size)
+
+    def results(self, eval_id: str) -> Results:
+        """The scores, and why some are missing."""
+        return self._get(Results, f"/evals/{eval_id}/results")
+
+    def results_csv(self, eval_id: str) -> str:
+        """The scores as the service's CSV."""
+        response = self._send("GET", f"/evals/{eval_id}/results", headers={"Accept": "text/csv"})
+        if not response.headers.get("Content-Type", "").startswith("text/csv"):
+            raise UnexpectedAnswer(f"{response.url} does not answer with CSV; the service may be too old")
+        return response.text
+
+    def timeline(self, eval_id: str) -> Iterator[TimelineEntry]:
+        """What happened so far, oldest first."""
+        return self._pages(TimelineEntry, f"/evals/{eval_id}/timeline", {}, PAGE_SIZE)
+
+    def events(self, eval_id: str, last_event_id: str = "") -> Iterator[TimelineEntry]:
+        """What happens, as it happens, until the evaluation has ended; misses nothing when the connection breaks.
+
+        Raises :class:`~budeval.client.errors.NotFound` where the evaluation, or the service's stream, does not exist.
+        """
+        return self._feed(eval_id, last_event_id).entries(lambda: self.evaluation(eval_id).ended)
+
+    def _feed(self, eval_id: str, last_event_id: str = "") -> EventFeed:
+        return EventFeed(self._http, f"/evals/{eval_id}/events", self._patience, last_event_id)
+
+    def watch(self, eval_id: str, interval: float = POLL_SECONDS) -> Iterator[Evaluation]:
+        """The evaluation now and after every change, until it has ended.
+
+        It is looked at when an event tells of something, and every ``interval`` seconds for the progress in questions.
+        A service that goes away is waited for, ``patience`` seconds at the most.
+        """
+        seen = self.evaluation(eval_id)
+        yield seen
+        if seen.ended:
+            return
+        with Listener(self._feed(eval_id), lambda: self.evaluation(eval_id).ended) as listener:
+            while not seen.ended:
+                listener.wait(interval)
+                now = self._patiently(eval_id)
+                if now != seen:
+                    yield now
+                seen = now
+
+    def _patiently(self, eval_id: str) -> Evaluation:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self.evaluation(eval_id)
+            except TEMPORARY:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(RETRY_SECONDS)
+
+    def cancel(self, eval_id: str) -> Evaluation:
+        """Cancels an evaluation; harmless when it has ended."""
+        return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/cancel")))
+
+    def datasets(
+        self, *, engine: str | None = None, search: str | None = None, usable: bool | None = None
+    ) -> Iterator[Dataset]:
+        """The data sets that engines know."""
+        wanted = {"engine": engine, "search": search, "usable": None if usable is None else str(usable).lower()}
+        return self._pages(Dataset, "/datasets", wanted, PAGE_SIZE)
+
+    def engines(self) -> list[EngineInfo]:
+        """The engines of the service."""
+        return list(self._pages(EngineInfo, "/engines", {}, PAGE_SIZE))
+
+    def readiness(self) -> Readiness:
+        """What the service needs, each with whether it is there; also when it is not ready."""
+        return self._get(Readiness, "/readyz", accepted=(httpx.codes.SERVICE_UNAVAILABLE,))
+
+    def version(self) -> str:
+        """The service's version."""
+        document = _json_object(self._send("GET", "/openapi.json"))
+        info = document.get("info")
+        return str(info.get("version", "")) if isinstance(info, dict) else ""
+
+    def _pages(
+        self, kind: type[AnswerT], path: str, wanted: Mapping[str, str | None], page_size: int
+    ) -> Iterator[AnswerT]:
+        query = {name: value for name, value in wanted.items() if value is not None} | {"limit": str(page_size)}
+        while True:
+            page = _json_object(self._send("GET", path, params=query))
+            items, cursor = page.get("items"), page.get("next_cursor")
+            if not isinstance(items, list):
+                raise UnexpectedAnswer(f"{path} does not answer with a list")
+            yield from (_read(kind, item) for item in items)
+            if not cursor or cursor == query.get("cursor"):
+                return
+            query["cursor"] = str(cursor)
+
+    def _get(self, kind: type[AnswerT], path: str, accepted: tuple[int, ...] = ()) -> AnswerT:
+        return _read(kind, _json_object(self._send("GET", path, accepted=accepted)))
+
+    def _send(self, method: str, path: str, accepted: tuple[int, ...] = (), **options: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{self.server} does not answer in time") from error
+        except httpx.HTTPError as error:
+            raise Unreachable(f"{self.server} does not answer: {error}") from error
+        if response.is_error and response.status_code not in accepted:
+            raise problem_error(response)
+        if response.is_redirect:
+            raise UnexpectedAnswer(f"{self.server} redirects to {response.headers.get('Location', '')}")
+        return response
+
+
+def checked_server(url: str) -> str:
+    """The base URL without a slash at its end; raises ``ValueError``."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("the server must be an http or https URL without credentials, e.g. http://127.0.0.1:8099")
+    return url.rstrip("/")
+
+
+def checked_token(token: str) -> str:
+    """The token without white space around it; raises ``ValueError``, which never shows it."""
+    token = token.strip()
+    if not token.isascii() or any(not character.isprintable() or character == " " for character in token):
+        raise ValueError("the token must be one line of printable ASCII characters without spaces")
+    return token
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _json_object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise UnexpectedAnswer(f"{response.url} does not answer with JSON; is it budeval?") from error
+    if not isinstance(body, dict):
+        raise UnexpectedAnswer(f"{response.url} does not answer with a JSON object; is it budeval?")
+    return body
+
+
+def _read(kind: type[AnswerT], value: Any) -> AnswerT:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors(include_url=False))
+        raise UnexpectedAnswer(f"the service's answer is not the expected {kind.__name__}: {fields}") from error
