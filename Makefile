@@ -50,4 +50,5 @@ $(VENV): requirements.lock
 	@test -x $(PYTHON) || python3 -m venv .venv
 	@echo "  installing the locked Python packages ..."
 	@$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -e .
 	@rm -f .venv/installed-*; touch $@

@@ -251,7 +251,8 @@ class Stack:
             **environment.sidecar_environment(self.settings, self.runtime),
         }
         modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.ours else [])]
-        path = [gobuild.binary_directory(self.settings, module) for module in modules]
+        programs = [gobuild.binary_directory(self.settings, module) for module in modules]
+        path = [self.settings.root / ".venv" / "bin", *programs]
         home = runtime.arrange_for_cli(self.settings, self.runtime)
         environment.write_environment(self.settings, values, path, home)
 
