@@ -1,5 +1,6 @@
 """The application: commands, options that all have, and what errors end with."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -108,4 +109,8 @@ app.add_typer(contexts_app, name="context")
 
 def main() -> None:
     """Runs the command of ``sys.argv`` and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A locale that lacks a character is no reason to show nothing.
+            stream.reconfigure(errors="replace")
     app(prog_name=PROGRAM)

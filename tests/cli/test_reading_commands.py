@@ -80,6 +80,11 @@ def test_show_says_how_far_a_running_evaluation_is(pipe, client, service):
     assert "\t12 of 48\t" in output
 
 
+def test_a_locale_without_the_characters_still_shows_the_rest(pipe, completed):
+    done = pipe("show", completed, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.code, "? Verifying Cluster Connection" in done.out) == (0, True)
+
+
 def test_an_evaluation_that_is_not_there_is_wrong_usage(pipe):
     done = pipe("show", EVAL_ID)
     assert (done.code, done.out) == (2, "")
