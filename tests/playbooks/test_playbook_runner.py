@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -67,15 +68,19 @@ def run(runner, playbook, request=None, kubeconfig=None, **options):
     return runner.run(playbook, request or {}, kubeconfig, **{"timeout_seconds": 60, **options})
 
 
-def processes_of(settings):
+def named_processes_of(settings):
+    """The living processes of all runs and their names; one that ends while it is looked at is not among them."""
     found = []
     for process in psutil.process_iter():
-        try:
-            if process.environ().get("AWX_ISOLATED_DATA_DIR", "").startswith(str(settings.playbook_run_dir)):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        with contextlib.suppress(psutil.Error):
+            directory = process.environ().get("AWX_ISOLATED_DATA_DIR", "")
+            if directory.startswith(str(settings.playbook_run_dir)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append((process, process.name()))
+    return found
+
+
+def processes_of(settings):
+    return [process for process, _ in named_processes_of(settings)]
 
 
 def in_thread(call):
@@ -92,7 +97,7 @@ def error_of(future, timeout=30):
 
 def wait_for_processes(settings):
     deadline = time.monotonic() + 20
-    while not any("sleep" in process.name() for process in processes_of(settings)):
+    while not any("sleep" in name for _, name in named_processes_of(settings)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -121,8 +126,9 @@ def test_during_a_run_secrets_are_only_in_private_files(runner, settings, write,
     running = in_thread(lambda: run(runner, write(SLEEP), {"key": CANARY}, timeout_seconds=4))
     wait_for_processes(settings)
     for process in processes_of(settings):
-        assert CANARY not in json.dumps(process.environ())
-        assert CANARY not in json.dumps(process.cmdline())
+        with contextlib.suppress(psutil.NoSuchProcess):  # a short one that ended meanwhile
+            assert CANARY not in json.dumps(process.environ())
+            assert CANARY not in json.dumps(process.cmdline())
     (directory,) = settings.playbook_run_dir.iterdir()
     with_canary = [
         path for path in directory.rglob("*") if path.is_file() and CANARY in path.read_text(errors="ignore")
