@@ -4,9 +4,17 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Path
+from fastapi import Depends, Path
 
 EvalId = Annotated[UUID, Path(description="The eval_id of the request")]
+
+
+def _actor() -> str:
+    return "api"
+
+
+Actor = Annotated[str, Depends(_actor)]
+"""Who calls, for the record and its timeline."""
 
 SHOWN = {
     HTTPStatus.NOT_FOUND: "No evaluation has this id",

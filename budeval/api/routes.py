@@ -9,7 +9,7 @@ from budeval.api.catalogue import catalogue_router
 from budeval.api.history import history_router
 from budeval.api.intake import Intake
 from budeval.api.listing import listing_router
-from budeval.api.parameters import SHOWN, EvalId
+from budeval.api.parameters import SHOWN, Actor, EvalId
 from budeval.api.problem import documented
 from budeval.api.results import results_router
 from budeval.api.schemas import CreatedEvaluation, CreateEvaluationRequest, StartEvaluationRequest, WorkflowMetadata
@@ -43,18 +43,18 @@ def _requests(service: EvaluationService, defaults: MonitorSettings) -> APIRoute
     router = APIRouter(prefix="/evals", tags=["evaluations"])
 
     @router.post("", status_code=HTTPStatus.CREATED, responses=documented(_STARTED))
-    def create(request: CreateEvaluationRequest, response: Response) -> CreatedEvaluation:
+    def create(request: CreateEvaluationRequest, response: Response, actor: Actor) -> CreatedEvaluation:
         """Start an evaluation without having to think of ids: the answer has those that were made."""
         intake = Intake(request.completed(), defaults)
-        answer = service.start(intake.evaluation, intake.secrets, intake.body)
+        answer = service.start(intake.evaluation, intake.secrets, intake.body, by=actor)
         response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
         return CreatedEvaluation(**answer, run_ids=intake.evaluation.run_ids)
 
     @router.post("/start", response_model=WorkflowMetadata, responses=documented(_STARTED))
-    def start(request: StartEvaluationRequest, response: Response) -> Any:
+    def start(request: StartEvaluationRequest, response: Response, actor: Actor) -> Any:
         """Start an evaluation. The same request again gives the same answer and starts nothing."""
         intake = Intake(request, defaults)
-        answer = service.start(intake.evaluation, intake.secrets, intake.body)
+        answer = service.start(intake.evaluation, intake.secrets, intake.body, by=actor)
         response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
         return answer
 
@@ -64,8 +64,8 @@ def _requests(service: EvaluationService, defaults: MonitorSettings) -> APIRoute
         return service.view(str(eval_id))
 
     @router.post("/{eval_id}/cancel", responses=documented(SHOWN))
-    def cancel(eval_id: EvalId) -> EvaluationView:
+    def cancel(eval_id: EvalId, actor: Actor) -> EvaluationView:
         """Cancel an evaluation: its Jobs are removed and subscribers are told. Harmless when it has ended."""
-        return service.cancel(str(eval_id), by="api")
+        return service.cancel(str(eval_id), by=actor)
 
     return router

@@ -21,6 +21,8 @@ SUBSCRIBE_PATH = "/dapr/subscribe"
 DELIVERY_PATH = "/events/evaluations"
 SIDECAR_PATHS = (SUBSCRIBE_PATH, DELIVERY_PATH)
 
+REQUESTER = "pubsub"
+"""Who asks, in the record: a message on a topic has no name that could be checked."""
 SUCCESS = {"status": "SUCCESS"}
 RETRY = {"status": "RETRY"}
 DROP = {"status": "DROP"}
@@ -58,7 +60,7 @@ def _deliver(service: EvaluationService, settings: Settings, body: bytes) -> dic
     try:
         request = StartEvaluationRequest.model_validate(unwrap(json.loads(body)))
         intake = Intake(request, settings.monitor)
-        service.start(intake.evaluation, intake.secrets, intake.body)
+        service.start(intake.evaluation, intake.secrets, intake.body, by=REQUESTER)
     except ValidationError as error:
         problems = [f"{problem.field}: {problem.message}" for problem in field_problems(error.errors())]
         logger.error("request refused: %s", "; ".join(problems))

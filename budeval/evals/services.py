@@ -26,8 +26,8 @@ class EvaluationService:
         self._record = record
         self._workflows = workflows
 
-    def start(self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes) -> dict[str, Any]:
-        """Records a request, then schedules its workflow. The same request again gives the same answer.
+    def start(self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes, by: str) -> dict[str, Any]:
+        """Records a request of ``by``, then schedules its workflow. The same request again gives the same answer.
 
         Once recorded, an evaluation is never lost: where scheduling fails, the pulse schedules it later.
 
@@ -35,7 +35,7 @@ class EvaluationService:
             EvaluationConflict: the eval_id was used for another request, or its evaluation has ended.
         """
         names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in evaluation.runs}
-        if not self._record.create(evaluation, secrets, request_body, names):
+        if not self._record.create(evaluation, secrets, request_body, names, by):
             self._check_same(evaluation.eval_id, request_body)
         try:
             self._workflows.schedule(evaluation_input(evaluation))

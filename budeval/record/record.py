@@ -71,7 +71,12 @@ class Record:
     # ------------------------------------------------------------------ the request
 
     def create(
-        self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes, job_names: dict[str, str]
+        self,
+        evaluation: Evaluation,
+        secrets: EvaluationSecrets,
+        request_body: bytes,
+        job_names: dict[str, str],
+        requested_by: str,
     ) -> bool:
         """Records a request once. Answers whether it was new; never changes what is there."""
         now = utc_now()
@@ -83,9 +88,12 @@ class Record:
             "model_name": evaluation.model.model_name,
             "engine": evaluation.engine,
             "source": evaluation.source,
+            "attempt": 1,
+            "requested_by": requested_by,
             "newest_sequence": 0,
             "status": WorkflowStatus.PENDING,
             "created_at": now,
+            "admitted_at": now,
             "last_heard_at": now,
             "poll_interval": evaluation.monitor.poll_interval,
             "steps": {},
@@ -108,6 +116,7 @@ class Record:
                         position=position,
                         dataset_id=run.dataset_id,
                         job_name=job_names[run.run_id],
+                        attempt=1,
                         status=JobState.PENDING,
                         questions_done=0,
                         questions_total=0,

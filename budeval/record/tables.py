@@ -47,8 +47,14 @@ class EvaluationRow(Base):
     engine: Mapped[str] = mapped_column(String(256))
     source: Mapped[str] = mapped_column(String(256))
     """These four are in the definition too; here so that evaluations can be found by them."""
+    attempt: Mapped[int]
+    """The attempt that runs or ran last; each has a workflow of its own."""
+    requested_by: Mapped[str] = mapped_column(String(256))
+    """Who asked for it: a name that the service knows, unlike ``source``, which the request says of itself."""
     status: Mapped[str] = mapped_column(String(16), index=True)
     created_at: Mapped[datetime]
+    admitted_at: Mapped[datetime | None]
+    """When it was let in; none: it waits for a place."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     last_heard_at: Mapped[datetime]
@@ -81,6 +87,8 @@ class RunRow(Base):
     position: Mapped[int]
     dataset_id: Mapped[str] = mapped_column(String(256))
     job_name: Mapped[str] = mapped_column(String(63))
+    attempt: Mapped[int]
+    """The attempt of the evaluation in which it ran last."""
     engine_config: Mapped[dict[str, Any] | None]
     status: Mapped[str] = mapped_column(String(16))
     phase: Mapped[str | None] = mapped_column(String(32))

@@ -49,5 +49,5 @@ def outbox(database):
 def evaluation(record):
     """An evaluation that is in the record, with the runs run-a and run-b."""
     evaluation = an_evaluation()
-    assert record.create(evaluation, SECRETS, b"the request", job_names(evaluation))
+    assert record.create(evaluation, SECRETS, b"the request", job_names(evaluation), "tester")
     return evaluation

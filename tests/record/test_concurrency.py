@@ -25,7 +25,7 @@ def at_once(work):
 def test_of_many_who_create_one_evaluation_exactly_one_wins(record):
     def create(number):
         evaluation = an_evaluation(run_ids=(f"run-{number}",))
-        return record.create(evaluation, SECRETS, str(number).encode(), job_names(evaluation))
+        return record.create(evaluation, SECRETS, str(number).encode(), job_names(evaluation), "tester")
 
     won = at_once(create)
     assert sorted(won) == [False] * (THREADS - 1) + [True]
@@ -44,7 +44,7 @@ def test_many_writers_wait_for_each_other_instead_of_failing(record, outbox):
     def live(number):
         evaluation = an_evaluation(f"{number:08}-e89b-12d3-a456-426614174020")
         eval_id = evaluation.eval_id
-        record.create(evaluation, SECRETS, b"", job_names(evaluation))
+        record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
         record.begin(eval_id)
         for step in STEPS:
             record.step(eval_id, step.event, WorkflowStatus.COMPLETED, "")

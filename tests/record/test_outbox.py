@@ -102,7 +102,7 @@ def test_a_claim_of_somebody_who_died_grows_old(outbox, later):
 
 def test_evaluations_wait_for_themselves_alone_and_the_oldest_comes_first(outbox, record):
     other = an_evaluation(OTHER_ID)
-    record.create(other, SECRETS, b"", job_names(other))
+    record.create(other, SECRETS, b"", job_names(other), "tester")
     outbox.add(OTHER_ID, [message("one")])
     outbox.add(EVAL_ID, [message("one")])
     outbox.claim_next(OTHER_ID)

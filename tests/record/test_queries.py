@@ -37,7 +37,7 @@ def many(record, database):
             experiment_id=EXPERIMENT if number < 2 else None,
             runs=[Run(run_id="a", dataset_id="siqa_gen"), Run(run_id="b", dataset_id=f"set-{number % 4}")],
         )
-        record.create(evaluation, SECRETS, b"", job_names(evaluation))
+        record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
         if number % 3 == 0:
             record.finish(id_of(number), WorkflowStatus.COMPLETED)
     with database.begin() as connection:
@@ -56,7 +56,7 @@ def test_nothing_is_found_in_an_empty_record(record):
 def test_a_summary_says_how_an_evaluation_stands(record):
     runs = [Run(run_id=run_id, dataset_id=name) for run_id, name in (("a", "z_gen"), ("b", "a_gen"), ("c", "z_gen"))]
     evaluation = an_evaluation(id_of(1), runs=runs, experiment_id=EXPERIMENT)
-    record.create(evaluation, SECRETS, b"", job_names(evaluation))
+    record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
     record.begin(id_of(1))
     score = Score(dataset="z", version="1", metric="accuracy", mode="gen", score=1)
     broken = ErrorInfo(reason="OutOfMemory", message="too little")
@@ -139,7 +139,7 @@ def test_new_evaluations_neither_repeat_nor_hide_others_on_later_pages(many):
 
     def somebody_starts_another():
         evaluation = an_evaluation(id_of(next(made)))
-        many.create(evaluation, SECRETS, b"", job_names(evaluation))
+        many.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
 
     listed = numbers(pages(many, Sort.NEWEST, 5, somebody_starts_another))
     assert listed == list(reversed(NUMBERS))

@@ -76,7 +76,7 @@ def test_a_new_evaluation_is_pending_with_its_runs_in_the_order_of_the_request(r
 
 def test_an_eval_id_is_taken_once_and_stays_as_it_was(record, evaluation):
     other = an_evaluation(run_ids=("run-z",), source="somebody-else")
-    assert not record.create(other, SECRETS, b"another request", job_names(other))
+    assert not record.create(other, SECRETS, b"another request", job_names(other), "tester")
     assert record.definition(EVAL_ID) == evaluation
     assert [run.run_id for run in record.view(EVAL_ID).runs] == ["run-a", "run-b"]
 
@@ -91,7 +91,7 @@ def test_a_definition_comes_back_as_it_went_in(record):
         source_topics=["one", "two"],
         notification=NotificationMetadata(name="n", topic_keys=["a", {"b": 1}]),
     )
-    record.create(evaluation, SECRETS, b"", job_names(evaluation))
+    record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
     assert record.definition(EVAL_ID) == evaluation
 
 
@@ -158,7 +158,7 @@ def test_no_file_of_a_sqlite_record_keeps_a_trace_of_erased_secrets(tmp_path):
     database = open_database(f"sqlite:///{tmp_path}/record.sqlite")
     record = Record(database, a_sealer())
     evaluation = an_evaluation()
-    record.create(evaluation, SECRETS, b"", job_names(evaluation))
+    record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
     with database.connect() as connection:
         sealed = connection.execute(text("SELECT sealed_secrets FROM evaluations")).scalar_one()
     parts = [sealed[start : start + 40] for start in range(0, len(sealed) - 40, 40)]
@@ -344,7 +344,7 @@ def test_cancelling_after_the_end_changes_nothing(record, evaluation):
 def test_active_evaluations_are_those_that_have_not_ended_oldest_first(record, evaluation):
     for number in range(3):
         more = an_evaluation(f"{number}55e4567-e89b-12d3-a456-426614174021", monitor=MonitorSettings(poll_interval=5))
-        record.create(more, SECRETS, b"", job_names(more))
+        record.create(more, SECRETS, b"", job_names(more), "tester")
     record.begin(EVAL_ID)
     record.finish("155e4567-e89b-12d3-a456-426614174021", WorkflowStatus.FAILED)
     active = record.active()
@@ -355,7 +355,7 @@ def test_active_evaluations_are_those_that_have_not_ended_oldest_first(record, e
 
 def test_evaluations_do_not_mix(record, evaluation):
     other = an_evaluation(OTHER_ID)
-    record.create(other, SECRETS, b"", job_names(other))
+    record.create(other, SECRETS, b"", job_names(other), "tester")
     record.save_results(EVAL_ID, [RESULT])
     record.update_runs(OTHER_ID, [RunUpdate(run_id="run-a", status=JobState.FAILED, error=BROKEN)])
     record.save_results(OTHER_ID, [RunResult(run_id="run-b", error=BROKEN)])

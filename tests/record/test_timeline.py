@@ -225,7 +225,7 @@ def test_what_nobody_asked_for_has_no_timeline(record, evaluation):
 
 def test_a_thousand_heads_cost_one_query(database, record, evaluation):
     other = an_evaluation(OTHER_ID)
-    record.create(other, SECRETS, b"", job_names(other))
+    record.create(other, SECRETS, b"", job_names(other), "tester")
     statements = []
 
     @event.listens_for(database, "before_cursor_execute")

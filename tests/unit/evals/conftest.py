@@ -63,7 +63,7 @@ def record_evaluation(record):
 
     def put(**changes):
         evaluation = an_evaluation(**changes)
-        assert record.create(evaluation, SECRETS, b"", job_names(evaluation))
+        assert record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
         return evaluation
 
     return put

@@ -36,7 +36,7 @@ def service(record, workflows):
 
 
 def start(service, body=b"body", **changes):
-    return service.start(an_evaluation(**changes), SECRETS, body)
+    return service.start(an_evaluation(**changes), SECRETS, body, by="tester")
 
 
 def test_an_evaluation_is_recorded_before_it_is_scheduled(service, record, workflows):
