@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 WORKFLOW_NAME = "evaluate_model"
 MONITOR_WORKFLOW_NAME = "monitor_jobs"
+CLOSING_WORKFLOW_NAME = "close_evaluation"
 CANCEL_EVENT = "cancel"
 WAKE_EVENT = "wake"
 PROGRESS_TITLE = "Evaluation in progress"
@@ -14,6 +15,11 @@ PROGRESS_TITLE = "Evaluation in progress"
 def monitor_instance_id(eval_id: str) -> str:
     """Instance id of the monitor child workflow."""
     return f"{eval_id}-monitor"
+
+
+def closing_instance_id(eval_id: str) -> str:
+    """Instance id of the workflow that ends what ended without a last word."""
+    return f"{eval_id}-closing"
 
 
 class WorkflowStatus(StrEnum):

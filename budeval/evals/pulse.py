@@ -3,7 +3,7 @@
 A workflow can hang for ever when the scheduler and the placement service die while daprd lives; any event wakes it. A
 request can be recorded while daprd is away. An instance can be ended or purged from outside. So every few seconds the
 pulse looks at each evaluation that has not ended and was silent for three of its poll intervals, and schedules it,
-wakes it, cancels it again or ends it. It also publishes what waits in the outbox.
+wakes it, cancels it again or has it ended. It also publishes what waits in the outbox.
 """
 
 import logging
@@ -18,7 +18,7 @@ from budeval.commons import wire
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import BudEvalError
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.models import ErrorInfo
+from budeval.evals.models import Closing, ErrorInfo
 from budeval.evals.notifications import Notifier, final_announcements
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
 from budeval.evals.services import evaluation_input, send_cancel
@@ -90,16 +90,36 @@ class Pulse:
         self._looked_after[eval_id] = now
 
     def _end(self, eval_id: str, status: str) -> None:
-        """The workflow ended without saying so: somebody terminated it from outside, or it broke."""
+        """The workflow ended without saying so: somebody terminated it from outside, or it broke.
+
+        Another workflow does what is left to do, since the cluster may be away. Where that one ended too, its Jobs
+        stand until their deadline.
+        """
+        closing = self._workflows.status(wire.closing_instance_id(eval_id))
+        if closing in ACTIVE_STATUSES:
+            self._workflows.raise_event(wire.closing_instance_id(eval_id), wire.WAKE_EVENT)
+            return
         logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
+        end = self._closing(eval_id, status)
+        if closing is None:
+            self._workflows.schedule_closing(end)
+        else:
+            self._record.finish(eval_id, end.status, end.error)
+            self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
+
+    def _closing(self, eval_id: str, status: str) -> Closing:
         terminated = status == WorkflowStatus.TERMINATED
-        error = ErrorInfo(
-            reason="WorkflowTerminated" if terminated else "WorkflowFailed",
-            message=f"The workflow ended as {status}.",
-            resolution="The service's log says what it did last. Start the evaluation again under a new eval_id.",
+        steps = {step.id: step.status for step in self._record.view(eval_id).steps}
+        return Closing(
+            evaluation=evaluation_input(self._record.definition(eval_id)),
+            status=WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED,
+            error=ErrorInfo(
+                reason="WorkflowTerminated" if terminated else "WorkflowFailed",
+                message=f"The workflow ended as {status}.",
+                resolution="The service's log says what it did last. Start the evaluation again under a new eval_id.",
+            ),
+            may_have_jobs=steps[wire.DEPLOY.event] != WorkflowStatus.PENDING,
         )
-        self._record.finish(eval_id, WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED, error)
-        self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
 
 
 def _attempt(what: str, action: Callable[[], None]) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
 from dapr.ext.workflow._durabletask.task import NonRetryableError
 from grpc import RpcError, StatusCode
+from pydantic import BaseModel
 
 from budeval.commons.errors import BudEvalError, SidecarUnavailable, TemporaryError
 from budeval.commons.logging import strip_foreign_handlers
 from budeval.commons.redaction import printable
-from budeval.commons.wire import MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
+from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME, closing_instance_id
 from budeval.evals.activities import Activities
-from budeval.evals.models import ErrorInfo, EvaluationInput
-from budeval.evals.workflows import evaluate_model, monitor_jobs
+from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
+from budeval.evals.workflows import close_evaluation, evaluate_model, monitor_jobs
 
 logger = logging.getLogger("::EVAL:: Runtime")
 
@@ -70,6 +71,7 @@ class Runtime:
         )
         self._worker.register_workflow(_fresh(evaluate_model), name=WORKFLOW_NAME)
         self._worker.register_workflow(_fresh(monitor_jobs), name=MONITOR_WORKFLOW_NAME)
+        self._worker.register_workflow(_fresh(close_evaluation), name=CLOSING_WORKFLOW_NAME)
         for activity in activities.all():
             self._worker.register_activity(boundary(activity), name=activity.__name__)
         strip_foreign_handlers()
@@ -108,11 +110,18 @@ class WorkflowClient:
 
     def schedule(self, evaluation: EvaluationInput) -> None:
         """Starts the workflow of an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
-        if self.status(evaluation.eval_id) is not None:
+        self._schedule(WORKFLOW_NAME, evaluation, evaluation.eval_id)
+
+    def schedule_closing(self, closing: Closing) -> None:
+        """Starts the workflow that ends an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
+        self._schedule(CLOSING_WORKFLOW_NAME, closing, closing_instance_id(closing.evaluation.eval_id))
+
+    def _schedule(self, workflow: str, value: BaseModel, instance_id: str) -> None:
+        if self.status(instance_id) is not None:
             return
         try:
             self._connected().schedule_new_workflow(
-                WORKFLOW_NAME, input=evaluation.model_dump(mode="json"), instance_id=evaluation.eval_id
+                workflow, input=value.model_dump(mode="json"), instance_id=instance_id
             )
         except RpcError as error:
             if error.code() is not StatusCode.ALREADY_EXISTS and "already exists" not in (error.details() or ""):

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from budeval.commons import wire
 from budeval.commons.wire import Step, WorkflowStatus
-from budeval.evals.models import ErrorInfo, EvaluationInput
+from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
 from budeval.evals.monitoring import MonitorState
 
 logger = logging.getLogger("::EVAL:: EvaluateModel")
@@ -96,6 +96,13 @@ def evaluate_model(ctx: Any, evaluation: EvaluationInput) -> Steps:
         yield from flow.finish(WorkflowStatus.TERMINATED, _CANCELLED)
 
 
+def close_evaluation(ctx: Any, closing: Closing) -> Steps:
+    """Ends an evaluation whose workflow ended without a last word: its Jobs are removed, then everybody is told."""
+    flow = _Flow(ctx, closing.evaluation, may_have_jobs=closing.may_have_jobs)
+    yield from flow.clean_up()
+    yield from flow.finish(closing.status, closing.error)
+
+
 def monitor_jobs(ctx: Any, state: MonitorState) -> Steps:
     """Dapr's monitor pattern: check, wait for the timer, a wake or a cancel, and begin anew with a small state."""
     response = yield ctx.call_activity("monitor_jobs_loop", input=_plain(state), retry_policy=KEEP_TRYING)
@@ -114,11 +121,11 @@ def monitor_jobs(ctx: Any, state: MonitorState) -> Steps:
 class _Flow:
     """The parts of :func:`evaluate_model`; each is a generator of durable tasks."""
 
-    def __init__(self, ctx: Context, evaluation: EvaluationInput) -> None:
+    def __init__(self, ctx: Context, evaluation: EvaluationInput, *, may_have_jobs: bool = False) -> None:
         self._ctx = ctx
         self._evaluation = evaluation
         self._cancel = ctx.wait_for_external_event(wire.CANCEL_EVENT)
-        self._may_have_jobs = False
+        self._may_have_jobs = may_have_jobs
 
     def begin(self) -> Steps:
         yield from self._do("begin_evaluation", retry_policy=KEEP_TRYING)

@@ -11,10 +11,11 @@ from dapr.ext.workflow._durabletask.internal.helpers import new_failure_details
 from dapr.ext.workflow._durabletask.task import CompletableTask, NonRetryableError, TaskFailedError
 
 from budeval.commons.errors import BudEvalError, ClusterNotReady, ClusterUnreachable
-from budeval.evals.models import ErrorInfo, EvaluationInput
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
 from budeval.evals.monitoring import MonitorState
 from budeval.evals.runtime import ActivityFailed, boundary
-from budeval.evals.workflows import KEEP_TRYING, STEP_RETRY, evaluate_model, monitor_jobs
+from budeval.evals.workflows import KEEP_TRYING, STEP_RETRY, close_evaluation, evaluate_model, monitor_jobs
 
 EVALUATION = EvaluationInput(eval_id="e", run_ids=["a", "b"], poll_interval=30, max_checks=240, progress_every=10)
 OUTCOME = {"completed_jobs": ["a"], "failed_jobs": ["b"], "remaining_jobs": [], "updated_state": {"stuck_jobs": []}}
@@ -144,6 +145,27 @@ def test_cancelled_anywhere_it_removes_what_it_may_have_made_and_says_so_at_its_
 def deployment_has_begun(made: list[Action]) -> bool:
     """Whether there may be something in the cluster."""
     return any(name == "announce_step" and value["event"] == "deploy_eval_job" for _, name, value in made)
+
+
+@pytest.mark.parametrize("answers", [{}, {"delete_eval_jobs": FAILURE}])
+def test_what_ended_without_a_word_is_cleaned_up_after_and_gets_its_last_word(answers: dict[str, Any]) -> None:
+    made = closing_actions(answers, may_have_jobs=True)
+    assert made == closing_actions(answers, may_have_jobs=True, replaying=True)
+    assert names(made) == ["delete_eval_jobs", "finish_evaluation"]
+    assert made[-1][2] == {"eval_id": "e", "status": "TERMINATED", "error": FAILURE.model_dump()}
+
+
+def test_what_ended_before_its_deployment_gets_its_last_word_at_once() -> None:
+    assert names(closing_actions({}, may_have_jobs=False)) == ["finish_evaluation"]
+
+
+def closing_actions(answers: dict[str, Any], *, may_have_jobs: bool, replaying: bool = False) -> list[Action]:
+    closing = Closing(
+        evaluation=EVALUATION, status=WorkflowStatus.TERMINATED, error=FAILURE, may_have_jobs=may_have_jobs
+    )
+    script = Script(answers, replaying=replaying)
+    drive(close_evaluation, closing, script)
+    return script.actions
 
 
 @pytest.mark.parametrize("step", ["verify_cluster_connection", "create_engine_config"])
