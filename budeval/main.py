@@ -52,9 +52,9 @@ class Application:
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
         results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount, orchestrator))
-        activities = Activities(settings, self.record, self.notifier, orchestrator, results)
-        self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
+        activities = Activities(settings, self.record, self.notifier, orchestrator, results, self.workflows)
+        self.runtime = Runtime(activities, settings.workflow_workers)
         self.service = EvaluationService(self.record, self.workflows)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 

@@ -8,6 +8,7 @@ MONITOR_WORKFLOW_NAME = "monitor_jobs"
 CLOSING_WORKFLOW_NAME = "close_evaluation"
 CANCEL_EVENT = "cancel"
 WAKE_EVENT = "wake"
+PROGRESS_EVENT = "progress"
 PROGRESS_TITLE = "Evaluation in progress"
 """Title of every ``monitor_eval_job_progress`` that is not the last."""
 

@@ -135,10 +135,10 @@ class WorkflowClient:
             raise _unavailable(error) from error
         return None if state is None else str(state.runtime_status.name)
 
-    def raise_event(self, instance_id: str, event: str) -> None:
+    def raise_event(self, instance_id: str, event: str, data: dict[str, Any] | None = None) -> None:
         """Sends an event; one to an instance that is not there is lost. Raises :class:`SidecarUnavailable`."""
         try:
-            self._connected().raise_workflow_event(instance_id, event, data={})
+            self._connected().raise_workflow_event(instance_id, event, data=data or {})
         except RpcError as error:
             if "no such instance" in (error.details() or ""):
                 return

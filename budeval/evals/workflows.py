@@ -6,6 +6,7 @@ are activities (:mod:`budeval.evals.activities`), named here by their names.
 A step that fails raises and ends in one place that tells everybody; a Job that fails is data.
 """
 
+import json
 import logging
 from collections.abc import Generator
 from datetime import timedelta
@@ -154,6 +155,7 @@ class _Flow:
             input=_plain(first),
             instance_id=wire.monitor_instance_id(self._evaluation.eval_id),
         )
+        yield from self._show_progress(child)
         response = yield from self._wait(child)
         if response["code"] not in (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT):
             raise Cancelled(child)
@@ -188,7 +190,15 @@ class _Flow:
     # ------------------------------------------------------------------ parts of parts
 
     def _enter(self, step: Step) -> None:
-        self._ctx.set_custom_status(step.event)
+        self._ctx.set_custom_status(json.dumps({"step": step.event}))
+
+    def _show_progress(self, child: Task) -> Steps:
+        """Until the monitor has ended, or somebody cancels: it tells its progress by events."""
+        while not (child.is_complete or self._cancel.is_complete):
+            progress = self._ctx.wait_for_external_event(wire.PROGRESS_EVENT)
+            yield when_any([child, self._cancel, progress])
+            if progress.is_complete:
+                self._ctx.set_custom_status(json.dumps({"step": wire.MONITOR.event, **progress.get_result()}))
 
     def _announce(self, step: Step, status: WorkflowStatus, message: str, *, title: str | None = None) -> Steps:
         news = {"event": step.event, "status": status, "title": title or step.title, "message": message}
