@@ -1,6 +1,7 @@
 """Composition root: joins everything, starts it and ends it."""
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
 from budeval.api.problem import add_problem_handlers, document_problems
 from budeval.api.routes import evaluation_router
+from budeval.api.streams import OpenStreams
 from budeval.api.subscriptions import SIDECAR_PATHS, subscription_router
 from budeval.commons.logging import configure_logging
 from budeval.commons.sealing import Sealer
@@ -88,6 +90,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
         summary="Durable LLM evaluations on Kubernetes",
         lifespan=lifespan,
     )
+    app.state.open_streams = OpenStreams()
     metrics = Metrics(joined.record, joined.outbox)
     app.add_middleware(BodyLimit, maximum_bytes=settings.maximum_body_bytes)
     app.add_middleware(SidecarToken, token=settings.app_api_token, sidecar_paths=SIDECAR_PATHS)
@@ -101,15 +104,29 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     return app
 
 
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT, and then ends open streams before it waits for what is in flight."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        )
+        super().__init__(config)
+        self._streams: OpenStreams = app.state.open_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called once, on the event loop."""
+        self._streams.end()
+        await super().shutdown(sockets)
+
+
 def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     settings = get_settings()
     configure_logging(settings.log_format, settings.log_level)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-    )
+    Server(create_app(settings), settings).run()

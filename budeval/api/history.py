@@ -4,7 +4,6 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field, TypeAdapter, field_validator
 from starlette.concurrency import run_in_threadpool
 
@@ -12,6 +11,7 @@ from budeval.api.events import EventHub
 from budeval.api.pages import Cursor, Page, PageQuery, decode_cursor, page_of
 from budeval.api.parameters import SHOWN, EvalId
 from budeval.api.problem import documented
+from budeval.api.streams import LiveStream
 from budeval.evals.services import EvaluationService
 from budeval.record.timeline import Head, TimelineEntry
 
@@ -53,7 +53,7 @@ def history_router(service: EvaluationService) -> APIRouter:
         found = service.timeline.entries(str(eval_id), query.after, query.limit + 1)
         return page_of(found, query.limit, lambda entry: entry.sequence)
 
-    @router.get("/{eval_id}/events", response_class=StreamingResponse, responses=_STREAMED)
+    @router.get("/{eval_id}/events", response_class=LiveStream, responses=_STREAMED)
     async def events(eval_id: EvalId, last_event_id: LastEventId = None) -> Response:
         """The timeline as server-sent events, until the evaluation has ended; goes on behind ``Last-Event-ID``."""
         head = await run_in_threadpool(service.timeline.head, str(eval_id))
@@ -61,7 +61,7 @@ def history_router(service: EvaluationService) -> APIRouter:
         if head.complete and after == head.newest:
             # The one answer that keeps a browser from coming back for ever.
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        return StreamingResponse(hub.stream(str(eval_id), after, head), media_type=EVENT_STREAM, headers=_UNBUFFERED)
+        return LiveStream(hub.stream(str(eval_id), after, head), media_type=EVENT_STREAM, headers=_UNBUFFERED)
 
     return router
 

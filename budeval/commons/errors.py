@@ -8,6 +8,7 @@
     │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
     │  ├─ SidecarUnavailable     daprd does not answer
     │  └─ PublishFailed          the broker did not take a message
+    │     └─ PublishUncertain    nobody can know whether it did
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
        ├─ EvaluationNotFound     no such evaluation (404)
@@ -83,6 +84,12 @@ class PublishFailed(TemporaryError):
     """The broker behind daprd did not take a message."""
 
     title = "Publishing failed"
+
+
+class PublishUncertain(PublishFailed):
+    """The broker may have taken a message, or not: its answer did not arrive."""
+
+    title = "Publishing may have failed"
 
 
 class PermanentError(BudEvalError):

@@ -252,11 +252,8 @@ class Activities:
         with redactor.hiding(secrets.api_key.get_secret_value()):
             try:
                 yield secrets
-            except BudEvalError as error:
-                # It is told when the key is not looked for any more.
-                error.detail = redactor.redact(error.detail)
-                if isinstance(error, TemporaryError):
-                    self._record.trying_again(eval_id, happenings.step_postponed(error))
+            except TemporaryError as error:
+                self._record.trying_again(eval_id, happenings.step_postponed(error))
                 raise
 
     def _cancelled(self, eval_id: str) -> Callable[[], bool]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from budeval.commons.errors import TemporaryError
+from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.commons.redaction import printable
 from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation
@@ -30,8 +30,11 @@ AT_MOST_ONCE = frozenset({Event.RESULTS})
 class Publisher(Protocol):
     """Hands one message to the broker."""
 
+    def connect(self) -> None:
+        """Gets ready to publish. Raises :class:`PublishFailed`."""
+
     def publish(self, topic: str, body: dict[str, Any], event_id: str) -> None:
-        """Raises :class:`TemporaryError` when the broker did not take it."""
+        """Raises :class:`PublishFailed` when the broker did not take it, :class:`PublishUncertain` when it may have."""
 
 
 def event_id(eval_id: str, announcement: Announcement) -> str:
@@ -106,7 +109,7 @@ class Notifier:
 
     def flush(self, eval_id: str) -> None:
         """Publishes what waits, in order, until nothing waits, the broker refuses, or another thread is at it."""
-        while (message := self._outbox.claim_next(eval_id)) is not None:
+        while (message := self._claim(eval_id)) is not None:
             if not self._publish(eval_id, message):
                 return
 
@@ -116,18 +119,36 @@ class Notifier:
             for eval_id in self._outbox.waiting():
                 self.flush(eval_id)
 
+    def _claim(self, eval_id: str) -> ClaimedMessage | None:
+        # Connected first: the less there is between a claim and its publishing, the rarer is a death in between.
+        try:
+            self._publisher.connect()
+        except PublishFailed as error:
+            logger.warning("notifications of evaluation %s wait: %s", eval_id, error)
+            return None
+        return self._outbox.claim_next(eval_id)
+
     def _publish(self, eval_id: str, message: ClaimedMessage) -> bool:
-        if message.uncertain and message.event in AT_MOST_ONCE:
-            logger.warning("%s of evaluation %s may have been published before: not sent again", message.event, eval_id)
-            self._outbox.published(message.id)
-            return True
+        """Whether the next one may follow."""
+        once = message.event in AT_MOST_ONCE
+        if message.uncertain and once:
+            return self._let_be(eval_id, message, "whoever began to publish it died")
         try:
             self._publisher.publish(message.topic, message.body, message.event_id)
-        except TemporaryError as error:
+        except PublishFailed as error:
+            if isinstance(error, PublishUncertain) and once:
+                return self._let_be(eval_id, message, str(error))
             logger.warning("notification %s of evaluation %s waits: %s", message.event, eval_id, error)
             self._outbox.release(message.id)
             return False
         self._outbox.published(message.id)
+        return True
+
+    def _let_be(self, eval_id: str, message: ClaimedMessage, why: str) -> bool:
+        logger.warning(
+            "%s of evaluation %s may have been published, and is not sent again: %s", message.event, eval_id, why
+        )
+        self._outbox.let_be(message.id)
         return True
 
 

@@ -79,6 +79,11 @@ def notified(message: EventRow) -> Happening:
     )
 
 
+def perhaps_notified(message: EventRow) -> Happening:
+    """Nobody can know whether a subscriber was told, and telling it twice would be worse."""
+    return notified(message)._replace(title=f"{message.topic} may not have been notified")
+
+
 def cancelled(by: str) -> Happening:
     """Somebody asked the evaluation to end."""
     return Happening(Kind.CANCEL, "Cancellation requested", actor=by)

@@ -4,7 +4,7 @@ A message is *claimed*, published and then marked. Whoever dies between the clai
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from budeval.commons.clock import utc_now
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, EventRow
-from budeval.record.timeline import note
+from budeval.record.timeline import Happening, note
 
 CLAIM_SECONDS = 30
 """A claim older than this was left by a process that died: publishing takes milliseconds and is bounded by 10 s."""
@@ -92,6 +92,13 @@ class Outbox:
 
     def published(self, message_id: int) -> None:
         """The broker has it."""
+        self._done_with(message_id, happenings.notified)
+
+    def let_be(self, message_id: int) -> None:
+        """The broker may have it or not, and it must not come twice: it is not published again."""
+        self._done_with(message_id, happenings.perhaps_notified)
+
+    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> None:
         with self._write() as session:
             # The evaluation before the message: whoever adds to a timeline holds its row.
             evaluation = session.scalars(
@@ -103,7 +110,7 @@ class Outbox:
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
                 row.published_at = utc_now()
-                note(session, evaluation, happenings.notified(row))
+                note(session, evaluation, happening(row))
 
     def release(self, message_id: int) -> None:
         """The broker said no: anyone may try again."""

@@ -267,9 +267,9 @@ class Record:
             row.sealed_secrets = row.request_digest = row.request_salt = None
             was_running = not _has_ended(row)
             if was_running:
-                _end(row, status, error)
-                note(session, row, happenings.ended(status, error))
                 _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+                _end(row, status, error, _last_message(error, _runs(session, eval_id)))
+                note(session, row, happenings.ended(status, error))
         erase_traces(self._database)
         return was_running
 
@@ -325,17 +325,25 @@ def _has_ended(row: EvaluationRow) -> bool:
     return WorkflowStatus(row.status).ended
 
 
-def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None) -> None:
+def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None, message: str) -> None:
     row.status = status
     row.ended_at = row.last_heard_at = utc_now()
     row.eta_minutes = 0
-    row.steps = {step: _ended(entry, status) for step, entry in row.steps.items()}
+    last = {"status": status, "message": message, "at": row.ended_at.isoformat()}
+    row.steps = {step: last if _is_running(entry) else entry for step, entry in row.steps.items()}
     row.error = None if error is None else error.model_dump(mode="json")
 
 
-def _ended(step: dict[str, Any], status: WorkflowStatus) -> dict[str, Any]:
-    """A step at the end of its evaluation: one that runs ends with it."""
-    return {**step, "status": status} if step["status"] == WorkflowStatus.RUNNING else step
+def _is_running(step: dict[str, Any]) -> bool:
+    """Whether a step ends with its evaluation: one that had begun."""
+    return bool(step["status"] == WorkflowStatus.RUNNING)
+
+
+def _last_message(error: ErrorInfo | None, runs: list[RunRow]) -> str:
+    """How the step ended that ends with its evaluation; what it said last is not true any more."""
+    if error is not None:
+        return error.sentence()
+    return f"{sum(run.error is None for run in runs)} of {len(runs)} runs completed successfully"
 
 
 def _fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
