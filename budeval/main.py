@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from budeval import __version__
 from budeval.ansible.runner import PlaybookRunner
 from budeval.api.health import Readiness, health_router
+from budeval.api.links import document_links
+from budeval.api.methods import refuse_other_methods
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
 from budeval.api.problem import add_problem_handlers, document_problems
@@ -101,6 +103,8 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())
     document_problems(app)
+    document_links(app)
+    refuse_other_methods(app)
     return app
 
 

@@ -82,7 +82,12 @@ class EvalModelInfo(_Body):
     model_config = ConfigDict(protected_namespaces=())
 
     model_name: ShortText
-    endpoint: Annotated[str, Field(max_length=2048), AfterValidator(_plain_text), AfterValidator(_endpoint)]
+    endpoint: Annotated[
+        str,
+        Field(max_length=2048, json_schema_extra={"pattern": r"^https?://[^/?#@\s]"}),
+        AfterValidator(_plain_text),
+        AfterValidator(_endpoint),
+    ]
     """Base of an OpenAI-compatible API."""
     api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
     """Key of that API; may be empty."""
@@ -144,13 +149,38 @@ class _Request(_Body):
     kubeconfig: SecretStr | None = None
     """kubeconfig of another cluster, JSON or YAML; empty: the service's own."""
     source: ShortText
-    source_topic: Annotated[list[Topic], BeforeValidator(_topics), Field(min_length=1, max_length=10)]
-    """Pub/sub topics to be notified."""
+    source_topic: Annotated[
+        list[Topic],
+        BeforeValidator(_topics, json_schema_input_type=Topic | list[Topic]),
+        Field(min_length=1, max_length=10),
+    ]
+    """Pub/sub topic, or topics, to be notified."""
     notification_metadata: NotificationMetadataBody | None = None
+
+
+_CREATE_EXAMPLE: dict[str, Any] = {
+    "eval_model_info": {
+        "model_name": "smollm2-135m-instruct",
+        "endpoint": "http://127.0.0.1:13200/v1",
+        "api_key": "",
+        "extra_args": {"query_per_second": "50", "max_out_len": "64"},
+    },
+    "eval_datasets": [{"dataset_id": "siqa_gen"}],
+    "eval_configs": [{"config_name": "max_questions", "config_value": 24}],
+    "source": "somebody",
+    "source_topic": "evaluations",
+}
+_START_EXAMPLE = {
+    **_CREATE_EXAMPLE,
+    "eval_id": "444e4567-e89b-12d3-a456-426614174020",
+    "eval_datasets": [{"dataset_id": "siqa_gen", "run_id": "my-first-run"}],
+}
 
 
 class StartEvaluationRequest(_Request):
     """Body of ``POST /evals/start``, and of a request that comes by pub/sub."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_START_EXAMPLE]})
 
     eval_id: Uuid
     """Also the id of the Dapr workflow: starting twice never runs twice."""
@@ -166,6 +196,8 @@ class StartEvaluationRequest(_Request):
 
 class CreateEvaluationRequest(_Request):
     """Body of ``POST /evals``: ids that are left out are made by the service."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CREATE_EXAMPLE]})
 
     eval_id: Uuid | None = None
     """Give one to be able to send the same request again without a second evaluation."""

@@ -19,6 +19,9 @@ MAXIMUM_BODY_BYTES = 100_000
 START_SECONDS = 10
 
 
+BOTH_DATABASES = ("sqlite", "postgresql")
+
+
 class RecordingWorkflows:
     """Stands where daprd would be: remembers what it was asked for."""
 
@@ -63,15 +66,30 @@ class Service:
         return SimpleNamespace(evaluations=list(rows), scheduled=[item.eval_id for item in self.workflows.scheduled])
 
 
+def pytest_generate_tests(metafunc):
+    """A module with ``DATABASES`` runs on each kind."""
+    kinds = getattr(metafunc.module, "DATABASES", None)
+    if kinds and "new_database" in metafunc.fixturenames:
+        metafunc.parametrize("new_database", kinds, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory):
+def new_database(request, tmp_path_factory):
+    """Makes empty databases, and answers the URL of each."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgresql").another
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('record')}/record.sqlite"
+
+
+@pytest.fixture(scope="module")
+def serve(new_database, tmp_path_factory):
     """Starts services, each with an empty record."""
     running = []
 
     def start(**changes) -> Service:
         directory = tmp_path_factory.mktemp("service")
         settings = Settings(
-            database_url=f"sqlite:///{directory}/record.sqlite",
+            database_url=new_database(),
             sealing_keys=Fernet.generate_key().decode(),
             maximum_body_bytes=MAXIMUM_BODY_BYTES,
             playbook_run_dir=directory / "runs",

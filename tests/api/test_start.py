@@ -4,7 +4,10 @@ import pytest
 import yaml
 
 from budeval.commons.wire import WorkflowStatus
+from tests.api.conftest import BOTH_DATABASES
 from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, TOKEN, a_request
+
+DATABASES = BOTH_DATABASES
 
 ANSWER = {
     "object": "workflow_metadata",
