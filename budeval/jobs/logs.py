@@ -154,13 +154,12 @@ def unread(read: Sequence[LogLine], again: Sequence[LogLine]) -> list[LogLine]:
 def advanced(position: LogPosition, pod: str, fresh: Sequence[LogLine]) -> LogPosition:
     """The position behind ``fresh`` lines of a pod."""
     known = position.last_second if position.pod == pod else ()
-    lines = [*known, *fresh]
-    newest = max((line.at for line in lines), default="")
-    since = _whole_second(newest) if newest else None
+    seconds = [(_whole_second(line.at), line) for line in (*known, *fresh)]
+    since = max((second for second, _ in seconds), default="")
     return LogPosition(
         pod=pod,
-        since=since,
-        last_second=tuple(line for line in lines if since is None or line.at >= since[:-1]),
+        since=since or None,
+        last_second=tuple(line for second, line in seconds if second == since),
         last_texts=(*position.last_texts, *(line.text for line in fresh))[-SEAM_LINES:],
     )
 
@@ -185,9 +184,9 @@ def _plain(text: str) -> str:
     return text.strip()
 
 
-def _whole_second(stamp: str) -> str | None:
+def _whole_second(stamp: str) -> str:
     moment = _moment(stamp)
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _moment(stamp: str) -> datetime | None:
