@@ -12,6 +12,8 @@ from budeval import __version__
 from budeval.ansible.runner import PlaybookRunner
 from budeval.api.health import Readiness, health_router
 from budeval.api.links import document_links
+from budeval.api.log_streams import LogStreams
+from budeval.api.logs import logs_router
 from budeval.api.methods import refuse_other_methods
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
@@ -24,6 +26,7 @@ from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.logs import RunLogs
 from budeval.evals.notifications import Notifier
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
@@ -58,6 +61,8 @@ class Application:
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
         self.service = EvaluationService(self.record, self.workflows)
+        self.logs = RunLogs(self.record, orchestrator, mount)
+        self.log_streams = LogStreams(self.logs)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -99,6 +104,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(logs_router(joined.logs, joined.log_streams))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())

@@ -34,6 +34,10 @@ PROGRESS_THREADS = 8
 PROGRESS_SECONDS = 10.0
 """Progress is a comfort, so a sweep spends only so much on it: pods, connections, seconds in all."""
 
+LOG_LINES = 200_000
+LOG_BYTES = 32 * 1024 * 1024
+"""Of one log; nodes begin a new file at 10 MiB."""
+
 _TEXT_LIMIT = 2000
 """Characters kept of a message in a status; the termination message has 4096 bytes by contract and is kept whole."""
 _TERMINATION_LIMIT = 4096
@@ -177,6 +181,28 @@ def finished_log(cluster: Cluster, namespace: str, job: str, limit_bytes: int, t
     return {"job": project_job(raw), "pods": pods, "log": log}
 
 
+def run_logs(
+    cluster: Cluster, namespace: str, job: str, container: str, read: JsonObject, limit_bytes: int
+) -> JsonObject:
+    """The log of the newest pod of a Job, each line with its time.
+
+    Args:
+        read: what was read before: ``pod``, and ``since``, a time from which to go on. Where that pod is not the newest
+            any more, the logs of those after it come too. Empty: begin with the newest pod.
+        limit_bytes: of each log only the end of this size.
+    """
+    gc.disable()
+    found = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
+    pods = sorted(found, key=lambda pod: (pod["created"] or "", pod["name"]))
+    known = [position for position, pod in enumerate(pods) if pod["name"] == read.get("pod")]
+    logs = [
+        _pod_log(cluster, namespace, pod, container, read.get("since") if known and not later else None, limit_bytes)
+        for later, pod in enumerate(pods[known[0] :] if known else pods[-1:])
+    ]
+    # As one text, as in a sweep.
+    return {"content": json.dumps(logs)}
+
+
 def project_job(job: JsonObject) -> JsonObject:
     """The fields of a Job that its status depends on."""
     metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
@@ -270,6 +296,31 @@ def _log(cluster: Cluster, namespace: str, pod: str, limit_bytes: int) -> str:
     if status != 200:
         raise _error(status, body)
     return body.decode(errors="replace")
+
+
+def _pod_log(
+    cluster: Cluster, namespace: str, pod: JsonObject, container: str, since: str | None, limit_bytes: int
+) -> JsonObject:
+    path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod['name'])}/log"
+    begin: dict[str, str | int] = {"sinceTime": since} if since else {}
+    # The server keeps the beginning of what is too large, so it is asked for so much that nothing is.
+    query = {"container": container, "timestamps": "true", "tailLines": LOG_LINES, "limitBytes": LOG_BYTES, **begin}
+    status, body = cluster.ask("GET", path, query=query)
+    if status in (401, 403):
+        raise _error(status, body)
+    told = {
+        "name": pod["name"],
+        "started": pod["phase"] != "Pending",
+        "ended": pod["phase"] in ("Succeeded", "Failed"),
+    }
+    # What a node answers, with status 200, when it has removed the log.
+    if status != 200 or body.startswith(b"unable to retrieve container logs"):
+        return {**told, "text": None, "message": str(_error(status, body))}
+    kept = body[-limit_bytes:]
+    if len(kept) < len(body):
+        # Half a line could be the second half of a secret.
+        kept = kept.partition(b"\n")[2]
+    return {**told, "text": kept.decode(errors="replace"), "cut": len(kept) < len(body)}
 
 
 def _access(cluster: Cluster, namespace: str, permission: list[str], named: Mapping[str, str]) -> JsonObject:

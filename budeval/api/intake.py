@@ -154,4 +154,5 @@ def _evaluation(
         source_topics=list(dict.fromkeys(request.source_topic)),
         notification=NotificationMetadata.model_validate(metadata),
         has_api_key=bool(request.eval_model_info.api_key.get_secret_value()),
+        has_kubeconfig=bool(request.kubeconfig and request.kubeconfig.get_secret_value().strip()),
     )

@@ -7,11 +7,14 @@
     │  ├─ ClusterUnreachable     the API server does not answer
     │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
     │  ├─ SidecarUnavailable     daprd does not answer
-    │  └─ PublishFailed          the broker did not take a message
-    │     └─ PublishUncertain    nobody can know whether it did
+    │  ├─ PublishFailed          the broker did not take a message
+    │  │  └─ PublishUncertain    nobody can know whether it did
+    │  └─ LogsBusy               too many logs are being read
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
        ├─ EvaluationNotFound     no such evaluation (404)
+       ├─ LogNotFound            there is no log, or none yet (404)
+       ├─ LogGone                the log is where the service has no way to any more (410)
        ├─ EvaluationConflict     same eval_id, other request or ended (409)
        ├─ ClusterUnauthorized    the credentials were refused
        ├─ ClusterNotReady        namespace, permission or claim is missing
@@ -92,6 +95,12 @@ class PublishUncertain(PublishFailed):
     title = "Publishing may have failed"
 
 
+class LogsBusy(TemporaryError):
+    """Too many logs are being read or followed."""
+
+    title = "Too many logs at once"
+
+
 class PermanentError(BudEvalError):
     """A retry is useless."""
 
@@ -123,6 +132,18 @@ class EvaluationNotFound(PermanentError):
     """No evaluation has this id."""
 
     title = "Evaluation not found"
+
+
+class LogNotFound(PermanentError):
+    """There is no log, or none yet."""
+
+    title = "No log"
+
+
+class LogGone(PermanentError):
+    """The log is in a cluster to which the service has no way any more."""
+
+    title = "Log out of reach"
 
 
 class EvaluationConflict(PermanentError):

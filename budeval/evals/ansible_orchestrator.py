@@ -21,7 +21,8 @@ from budeval.commons.errors import (
 from budeval.commons.redaction import redactor
 from budeval.commons.settings import Settings
 from budeval.jobs import names
-from budeval.jobs.manifest import build_reader_job
+from budeval.jobs.logs import MAXIMUM_ANSWER_BYTES, LogFile, LogPosition, PodLog
+from budeval.jobs.manifest import CONTAINER, build_reader_job
 from budeval.jobs.models import (
     ClusterReport,
     DeletedObjects,
@@ -33,7 +34,7 @@ from budeval.jobs.models import (
 )
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.jobs.permissions import REQUIRED_PERMISSIONS
-from budeval.jobs.reader import MAXIMUM_LOG_BYTES, parse_log, reader_command
+from budeval.jobs.reader import MAXIMUM_LOG_BYTES, log_reader_command, parse_log, parse_log_file, reader_command
 from budeval.jobs.status import job_status, missing
 from budeval.jobs.verification import judge_cluster
 
@@ -42,6 +43,8 @@ DELETION_SECONDS = 20.0
 """For Jobs to vanish after they were deleted; without finalizers of others they do at once."""
 READER_SECONDS = 90.0
 """For a reader Job to be scheduled, to start and to end."""
+LOG_READER_SECONDS = 30.0
+"""The same where a person waits for it."""
 
 Cancelled = Callable[[], bool]
 
@@ -177,6 +180,43 @@ class AnsibleOrchestrator:
             remaining = deferred
         return results
 
+    def read_pod_logs(
+        self,
+        job_name: str,
+        kubeconfig: str | None = None,
+        *,
+        position: LogPosition | None = None,
+        limit: int = MAXIMUM_ANSWER_BYTES,
+    ) -> list[PodLog]:
+        """The log of the newest pod of a Job, or nothing where there is no pod.
+
+        With a ``position`` it is read from there on, and the logs of pods that came after it are read too.
+        ``limit``: bytes of each log, the newest ones.
+        """
+        begin = position or LogPosition()
+        request = {
+            "namespace": self._settings.namespace,
+            "job": job_name,
+            "container": CONTAINER,
+            "read": begin.model_dump(include={"pod", "since"}),
+            "limit_bytes": limit,
+        }
+        answer = self._run("read_logs_k8s.yml", request, kubeconfig)
+        return [PodLog.model_validate(log) for log in json.loads(answer["content"])]
+
+    def read_log_file(
+        self, eval_id: str, directory: str, kubeconfig: str | None = None, *, limit: int = MAXIMUM_ANSWER_BYTES
+    ) -> LogFile:
+        """The newest bytes of ``engine.log`` in a run's working directory, read on the volume by a short reader Job.
+
+        Raises:
+            TemporaryError: the reader could not do its work.
+        """
+        log = self._read_by_job(
+            eval_id, log_reader_command(directory, limit), kubeconfig, LOG_READER_SECONDS, "The log could not be read"
+        )
+        return parse_log_file(log, directory, limit)
+
     def _run(
         self,
         playbook: str,
@@ -218,6 +258,14 @@ class AnsibleOrchestrator:
     def _read(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None
     ) -> tuple[dict[str, ResultFile], list[str]]:
+        command = reader_command(job_names)
+        log = self._read_by_job(eval_id, command, kubeconfig, READER_SECONDS, "Results could not be read")
+        return parse_log(log, job_names)
+
+    def _read_by_job(
+        self, eval_id: str, command: Sequence[str], kubeconfig: str | None, seconds: float, failure: str
+    ) -> str:
+        """What a reader Job prints; ``failure`` is the title of the error where it cannot."""
         settings = self._settings
         name = f"{names.READER_NAME}-{secrets.token_hex(5)}"
         job = build_reader_job(
@@ -227,9 +275,9 @@ class AnsibleOrchestrator:
             volume_claim=settings.pvc_name,
             image=settings.engine_image,
             image_pull_policy=settings.image_pull_policy,
-            command=reader_command(job_names),
+            command=command,
             overlay=self._overlay,
-            deadline_seconds=int(2 * READER_SECONDS),
+            deadline_seconds=int(2 * seconds),
         )
         request = {
             "job": job,
@@ -237,12 +285,12 @@ class AnsibleOrchestrator:
             "namespace": settings.namespace,
             "selector": names.evaluation_selector(eval_id),
             "limit_bytes": MAXIMUM_LOG_BYTES,
-            "timeout": READER_SECONDS,
+            "timeout": seconds,
         }
         answer = self._run("read_results_k8s.yml", request, kubeconfig)
         if answer["log"] is None:
-            raise TemporaryError(_reader_reason(answer), title="Results could not be read")
-        return parse_log(answer["log"], job_names)
+            raise TemporaryError(_reader_reason(answer), title=failure)
+        return str(answer["log"])
 
 
 def _asked_permissions() -> Sequence[Sequence[str]]:

@@ -62,6 +62,8 @@ class Evaluation(Value):
     source_topics: list[str]
     notification: NotificationMetadata = NotificationMetadata()
     has_api_key: bool = False
+    has_kubeconfig: bool = False
+    """Whether it has a cluster of its own, to which the way is lost when its secrets are erased."""
 
     @property
     def run_ids(self) -> list[str]:

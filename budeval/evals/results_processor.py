@@ -7,10 +7,7 @@ engine told at its end, and its content validated.
 
 import hashlib
 import math
-import os
-import stat
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -18,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from budeval.commons.errors import ResultsIncomplete
 from budeval.commons.redaction import printable
+from budeval.commons.safe_files import NotARegularFile, file_below
 from budeval.commons.storage_config import StorageConfig
 from budeval.evals.models import ErrorInfo, Evaluation, Run, RunResult, Score
 from budeval.jobs.models import ResultFile
@@ -92,28 +90,14 @@ class MountedResults:
         if not is_job_name(name):
             return ResultFile(error=f"{name!r} is no name of a Job")
         try:
-            return _read_below(self._mount, *StorageConfig.results_path(eval_id, name).parts, "result.json")
+            with file_below(self._mount, *StorageConfig.results_path(eval_id, name).parts, "result.json") as file:
+                return ResultFile(content=file.read(MAXIMUM_RESULT_BYTES + 1))
+        except NotARegularFile:
+            return ResultFile(error="result.json is no regular file")
         except FileNotFoundError:
             return ResultFile(error="there is no result.json in the run's directory on the volume")
         except OSError as error:
             return ResultFile(error=f"result.json cannot be read: {error.strerror}")
-
-
-def _read_below(root: Path, *names: str) -> ResultFile:
-    """Reads a file step by step from ``root`` without following a link.
-
-    The directory belongs to the engine, which ran foreign code: a link could lead anywhere, and a pipe never end.
-    """
-    with ExitStack() as opened:
-        place = os.open(root, os.O_RDONLY)
-        opened.callback(os.close, place)
-        for name in names:
-            place = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
-            opened.callback(os.close, place)
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            return ResultFile(error="result.json is no regular file")
-        with open(place, "rb", closefd=False) as file:
-            return ResultFile(content=file.read(MAXIMUM_RESULT_BYTES + 1))
 
 
 class ResultsProcessor:
