@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from budeval import __version__
 from budeval.ansible.runner import PlaybookRunner
+from budeval.api.attempts import attempts_router
 from budeval.api.health import Readiness, health_router
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
@@ -23,7 +24,8 @@ from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.notifications import Notifier
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
-from budeval.evals.results_processor import MountedResults, ResultsProcessor
+from budeval.evals.removal import EvaluationRemoval
+from budeval.evals.results_processor import MountedResults, ResultsProcessor, Volume
 from budeval.evals.runtime import Runtime, WorkflowClient
 from budeval.evals.services import EvaluationService
 from budeval.record import Record
@@ -49,11 +51,12 @@ class Application:
         self.runner = PlaybookRunner(settings)
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
-        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount, orchestrator))
-        activities = Activities(settings, self.record, self.notifier, orchestrator, results)
+        volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
+        activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
         self.service = EvaluationService(self.record, self.workflows)
+        self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -94,6 +97,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())

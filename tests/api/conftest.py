@@ -25,6 +25,7 @@ class RecordingWorkflows:
     def __init__(self) -> None:
         self.scheduled: list[EvaluationInput] = []
         self.events: list[tuple[str, str]] = []
+        self.purged: list[str] = []
         self.away = False
 
     def schedule(self, evaluation: EvaluationInput) -> None:
@@ -35,6 +36,10 @@ class RecordingWorkflows:
     def raise_event(self, instance_id: str, event: str) -> None:
         self._answer()
         self.events.append((instance_id, event))
+
+    def purge(self, instance_id: str) -> None:
+        self._answer()
+        self.purged.append(instance_id)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -68,7 +73,7 @@ def serve(tmp_path_factory):
     """Starts services, each with an empty record."""
     running = []
 
-    def start(**changes) -> Service:
+    def start(orchestrator=None, **changes) -> Service:
         directory = tmp_path_factory.mktemp("service")
         settings = Settings(
             database_url=f"sqlite:///{directory}/record.sqlite",
@@ -80,7 +85,7 @@ def serve(tmp_path_factory):
         workflows = RecordingWorkflows()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("budeval.main.WorkflowClient", lambda: workflows)
-            app = create_app(settings)
+            app = create_app(settings, orchestrator)
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
