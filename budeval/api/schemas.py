@@ -5,11 +5,13 @@ import re
 import unicodedata
 from collections import Counter
 from itertools import count
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from budeval.jobs.quantities import MAXIMUM_QUANTITY_LENGTH, parse_quantity
 
 MAXIMUM_RUNS = 200
 """Runs of one evaluation: their engine configurations share one ConfigMap, which Kubernetes bounds at 1 MiB."""
@@ -70,6 +72,15 @@ Uuid = Annotated[UUID, BeforeValidator(_uuid)]
 ShortText = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain_text)]
 Topic = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")]
 Scalar = Annotated[str | int | float, BeforeValidator(_no_boolean)]
+
+
+def _quantity(text: str) -> str:
+    parse_quantity(text)
+    return text
+
+
+ResourceName = Literal["cpu", "memory", "ephemeral-storage"]
+Quantity = Annotated[str, Field(max_length=MAXIMUM_QUANTITY_LENGTH), AfterValidator(_quantity)]
 
 
 class _Body(BaseModel):
@@ -218,6 +229,32 @@ class CreateEvaluationRequest(_Request):
         return StartEvaluationRequest.model_construct(eval_id=eval_id, eval_datasets=datasets, **rest)
 
 
+class RetryResources(_Body):
+    """Requests and limits of the engine container, as Kubernetes quantities by resource."""
+
+    requests: dict[ResourceName, Quantity] = Field(default_factory=dict)
+    limits: dict[ResourceName, Quantity] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> Self:
+        for name in self.requests.keys() & self.limits.keys():
+            if parse_quantity(self.requests[name]) > parse_quantity(self.limits[name]):
+                raise ValueError(f"the request of {name} must not be above its limit")
+        return self
+
+
+class RetryEvaluationRequest(_Body):
+    """Body of ``POST /evals/{eval_id}/retry``: the secrets again, and what is to be otherwise."""
+
+    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
+    """Key of the model's API; needed where the evaluation had one, since it was erased."""
+    kubeconfig: SecretStr | None = None
+    """Of the evaluation's own cluster; needed where it had one, since it was erased."""
+    eval_configs: Annotated[list[EvalConfig], Field(max_length=100)] = Field(default_factory=list)
+    """``poll_interval``, ``max_checks``, ``progress_every``; what is left out stays as it was."""
+    resources: RetryResources | None = None
+
+
 def _new_run_id(eval_id: UUID, position: int, dataset_id: str, taken: set[str | None]) -> str:
     for attempt in count():
         digest = hashlib.sha256(f"{eval_id}/{position}/{attempt}/{dataset_id}".encode()).hexdigest()
@@ -245,6 +282,14 @@ class WorkflowMetadata(BaseModel):
     status: str
     eta: int
     """Minutes."""
+
+
+class RetriedEvaluation(WorkflowMetadata):
+    """Answer to a retry: also which attempt it is, and of what."""
+
+    attempt: int
+    run_ids: list[str]
+    """Runs of this attempt; all others keep their scores."""
 
 
 class CreatedEvaluation(WorkflowMetadata):

@@ -28,6 +28,7 @@ class RecordingWorkflows:
     def __init__(self) -> None:
         self.scheduled: list[EvaluationInput] = []
         self.events: list[tuple[str, str]] = []
+        self.purged: list[str] = []
         self.away = False
 
     def schedule(self, evaluation: EvaluationInput) -> None:
@@ -38,6 +39,10 @@ class RecordingWorkflows:
     def raise_event(self, instance_id: str, event: str) -> None:
         self._answer()
         self.events.append((instance_id, event))
+
+    def purge(self, instance_id: str) -> None:
+        self._answer()
+        self.purged.append(instance_id)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -86,7 +91,7 @@ def serve(new_database, tmp_path_factory):
     """Starts services, each with an empty record."""
     running = []
 
-    def start(**changes) -> Service:
+    def start(orchestrator=None, **changes) -> Service:
         directory = tmp_path_factory.mktemp("service")
         settings = Settings(
             database_url=new_database(),
@@ -98,7 +103,7 @@ def serve(new_database, tmp_path_factory):
         workflows = RecordingWorkflows()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("budeval.main.WorkflowClient", lambda: workflows)
-            app = create_app(settings)
+            app = create_app(settings, orchestrator)
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

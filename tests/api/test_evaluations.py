@@ -27,6 +27,7 @@ def test_a_new_evaluation_is_shown_with_its_steps_and_runs(service):
     assert {key: value for key, value in shown.items() if key not in (*TIMES, "steps", "runs")} == {
         "eval_id": EVAL_ID,
         "experiment_id": "123e4567-e89b-12d3-a456-426614174000",
+        "attempt": 1,
         "status": "PENDING",
         "model_name": "gpt-oss-20b",
         "engine": "opencompass",

@@ -131,8 +131,9 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert openapi["openapi"].startswith("3.1.")
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
-        "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/results",
-        "/evals/{eval_id}/timeline", "/evals/{eval_id}/events", "/engines", "/datasets",
+        "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/retry",
+        "/evals/{eval_id}/results", "/evals/{eval_id}/timeline", "/evals/{eval_id}/events",
+        "/evals/{eval_id}/runs/{run_id}/logs", "/engines", "/datasets",
         "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     for schema in openapi["components"]["schemas"].values():
@@ -175,7 +176,8 @@ def test_a_real_problem_is_as_documented(shared):
         ("GET", "/evals/start/more", 404),
         ("PUT", "/evals/start", 405),
         ("GET", "/evals/start", 405),
-        ("DELETE", f"/evals/{EVAL_ID}", 405),
+        ("PUT", f"/evals/{EVAL_ID}", 405),
+        ("GET", f"/evals/{EVAL_ID}/retry", 405),
         ("GET", f"/evals/{EVAL_ID}/cancel", 405),
         ("POST", "/livez", 405),
         ("BREW", "/livez", 405),

@@ -57,6 +57,7 @@ def test_the_guides_request_is_recorded_and_scheduled_once(service):
     assert [item.model_dump() for item in service.workflows.scheduled] == [
         {
             "eval_id": EVAL_ID,
+            "attempt": 1,
             "run_ids": ["test-monitor-pattern-001"],
             "poll_interval": 30,
             "max_checks": 240,
