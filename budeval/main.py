@@ -10,7 +10,12 @@ from fastapi import FastAPI
 
 from budeval import __version__
 from budeval.ansible.runner import PlaybookRunner
+from budeval.api.attempts import attempts_router
 from budeval.api.health import Readiness, health_router
+from budeval.api.links import document_links
+from budeval.api.log_streams import LogStreams
+from budeval.api.logs import logs_router
+from budeval.api.methods import refuse_other_methods
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
 from budeval.api.problem import add_problem_handlers, document_problems
@@ -22,10 +27,12 @@ from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.logs import RunLogs
 from budeval.evals.notifications import Notifier
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
-from budeval.evals.results_processor import MountedResults, ResultsProcessor
+from budeval.evals.removal import EvaluationRemoval
+from budeval.evals.results_processor import MountedResults, ResultsProcessor, Volume
 from budeval.evals.runtime import Runtime, WorkflowClient
 from budeval.evals.services import EvaluationService
 from budeval.record import Record
@@ -51,11 +58,15 @@ class Application:
         self.runner = PlaybookRunner(settings)
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
-        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount, orchestrator))
+        volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
+        results = ResultsProcessor(volume)
         self.workflows = WorkflowClient()
         activities = Activities(settings, self.record, self.notifier, orchestrator, results, self.workflows)
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.service = EvaluationService(self.record, self.workflows)
+        self.logs = RunLogs(self.record, orchestrator, mount)
+        self.log_streams = LogStreams(self.logs)
+        self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -97,10 +108,14 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(logs_router(joined.logs, joined.log_streams))
+    app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())
     document_problems(app)
+    document_links(app)
+    refuse_other_methods(app)
     return app
 
 

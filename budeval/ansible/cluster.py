@@ -16,6 +16,7 @@ from urllib.parse import quote
 import urllib3
 from kubernetes import client, config
 
+from budeval.jobs.names import ATTEMPT_LABEL
 from budeval.jobs.progress import last_progress
 
 JsonObject = dict[str, Any]
@@ -33,6 +34,10 @@ MAXIMUM_PROGRESS_PODS = 100
 PROGRESS_THREADS = 8
 PROGRESS_SECONDS = 10.0
 """Progress is a comfort, so a sweep spends only so much on it: pods, connections, seconds in all."""
+
+LOG_LINES = 200_000
+LOG_BYTES = 32 * 1024 * 1024
+"""Of one log; nodes begin a new file at 10 MiB."""
 
 _TEXT_LIMIT = 2000
 """Characters kept of a message in a status; the termination message has 4096 bytes by contract and is kept whole."""
@@ -138,7 +143,15 @@ def verify(cluster: Cluster, namespace: str, volume_claim: str, permissions: lis
 
 
 def remove(
-    cluster: Cluster, namespace: str, selector: str, only: list[str] | None, named: list[list[str]], timeout: float
+    cluster: Cluster,
+    namespace: str,
+    selector: str,
+    only: list[str] | None,
+    named: list[list[str]],
+    timeout: float,
+    *,
+    before: int | None = None,
+    pods: bool = False,
 ) -> JsonObject:
     """Delete the Jobs behind a selector and the named objects, and wait until the Jobs are gone.
 
@@ -146,19 +159,26 @@ def remove(
         only: names of Jobs; others behind the selector stay. None: all.
         named: collection (``secrets``) and name of further objects.
         timeout: seconds to wait; going on after it is an error.
+        before: an attempt; what belongs to it or to a later one stays. None: nothing does.
+        pods: wait for the end of the pods too, which may still write to the volume.
     """
     path = f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
+    pods_path = f"/api/v1/namespaces/{_segment(namespace)}/pods"
+
+    def found(collection: str) -> list[str]:
+        objects = cluster.collect(collection, selector, _name_and_attempt)
+        return [each["name"] for each in objects if before is None or each["attempt"] < before]
 
     def present() -> list[str]:
-        found = cluster.collect(path, selector, lambda job: {"name": job["metadata"]["name"]})
-        return [job["name"] for job in found if only is None or job["name"] in only]
+        return [name for name in found(path) if only is None or name in only]
 
     removed: JsonObject = {"jobs": [name for name in present() if _delete(cluster, f"{path}/{_segment(name)}")]}
     for collection, name in named:
         one = f"/api/v1/namespaces/{_segment(namespace)}/{_segment(collection)}/{_segment(name)}"
         removed.setdefault(collection, []).extend([name] if _delete(cluster, one) else [])
-    if not _wait_until(lambda: not present(), timeout):
-        raise ClusterError(f"the Jobs are still there {timeout:g} s after their deletion")
+    if not _wait_until(lambda: not present() and not (pods and found(pods_path)), timeout):
+        what = "Jobs or their pods" if pods else "Jobs"
+        raise ClusterError(f"the {what} are still there {timeout:g} s after their deletion")
     return removed
 
 
@@ -175,6 +195,28 @@ def finished_log(cluster: Cluster, namespace: str, job: str, limit_bytes: int, t
     pods = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
     log = _log(cluster, namespace, pods[0]["name"], limit_bytes) if pods and _has_condition(raw, "Complete") else None
     return {"job": project_job(raw), "pods": pods, "log": log}
+
+
+def run_logs(
+    cluster: Cluster, namespace: str, job: str, container: str, read: JsonObject, limit_bytes: int
+) -> JsonObject:
+    """The log of the newest pod of a Job, each line with its time.
+
+    Args:
+        read: what was read before: ``pod``, and ``since``, a time from which to go on. Where that pod is not the newest
+            any more, the logs of those after it come too. Empty: begin with the newest pod.
+        limit_bytes: of each log only the end of this size.
+    """
+    gc.disable()
+    found = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
+    pods = sorted(found, key=lambda pod: (pod["created"] or "", pod["name"]))
+    known = [position for position, pod in enumerate(pods) if pod["name"] == read.get("pod")]
+    logs = [
+        _pod_log(cluster, namespace, pod, container, read.get("since") if known and not later else None, limit_bytes)
+        for later, pod in enumerate(pods[known[0] :] if known else pods[-1:])
+    ]
+    # As one text, as in a sweep.
+    return {"content": json.dumps(logs)}
 
 
 def project_job(job: JsonObject) -> JsonObject:
@@ -207,6 +249,11 @@ def project_pod(pod: JsonObject) -> JsonObject:
         "conditions": [_condition(condition) for condition in status.get("conditions", [])],
         "containers": [_container(container) for container in status.get("containerStatuses", [])],
     }
+
+
+def _name_and_attempt(obj: JsonObject) -> JsonObject:
+    attempt = obj["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1")
+    return {"name": obj["metadata"]["name"], "attempt": int(attempt) if attempt.isdecimal() else 1}
 
 
 def _condition(condition: JsonObject) -> JsonObject:
@@ -270,6 +317,31 @@ def _log(cluster: Cluster, namespace: str, pod: str, limit_bytes: int) -> str:
     if status != 200:
         raise _error(status, body)
     return body.decode(errors="replace")
+
+
+def _pod_log(
+    cluster: Cluster, namespace: str, pod: JsonObject, container: str, since: str | None, limit_bytes: int
+) -> JsonObject:
+    path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod['name'])}/log"
+    begin: dict[str, str | int] = {"sinceTime": since} if since else {}
+    # The server keeps the beginning of what is too large, so it is asked for so much that nothing is.
+    query = {"container": container, "timestamps": "true", "tailLines": LOG_LINES, "limitBytes": LOG_BYTES, **begin}
+    status, body = cluster.ask("GET", path, query=query)
+    if status in (401, 403):
+        raise _error(status, body)
+    told = {
+        "name": pod["name"],
+        "started": pod["phase"] != "Pending",
+        "ended": pod["phase"] in ("Succeeded", "Failed"),
+    }
+    # What a node answers, with status 200, when it has removed the log.
+    if status != 200 or body.startswith(b"unable to retrieve container logs"):
+        return {**told, "text": None, "message": str(_error(status, body))}
+    kept = body[-limit_bytes:]
+    if len(kept) < len(body):
+        # Half a line could be the second half of a secret.
+        kept = kept.partition(b"\n")[2]
+    return {**told, "text": kept.decode(errors="replace"), "cut": len(kept) < len(body)}
 
 
 def _access(cluster: Cluster, namespace: str, permission: list[str], named: Mapping[str, str]) -> JsonObject:

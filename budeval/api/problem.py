@@ -14,10 +14,13 @@ from starlette.exceptions import HTTPException
 from budeval.api.schemas import FieldProblemBody, Problem
 from budeval.commons.errors import (
     BudEvalError,
+    ClusterUnauthorized,
     EvaluationConflict,
     EvaluationNotFound,
     FieldProblem,
     InvalidEvaluation,
+    LogGone,
+    LogNotFound,
     TemporaryError,
 )
 from budeval.commons.redaction import printable
@@ -32,7 +35,10 @@ _PLACES = ("body", "query", "header", "path")
 STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (InvalidEvaluation, HTTPStatus.UNPROCESSABLE_ENTITY),
     (EvaluationNotFound, HTTPStatus.NOT_FOUND),
+    (LogNotFound, HTTPStatus.NOT_FOUND),
+    (LogGone, HTTPStatus.GONE),
     (EvaluationConflict, HTTPStatus.CONFLICT),
+    (ClusterUnauthorized, HTTPStatus.BAD_GATEWAY),
     (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BudEvalError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )

@@ -7,12 +7,17 @@
     │  ├─ ClusterUnreachable     the API server does not answer
     │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
     │  ├─ SidecarUnavailable     daprd does not answer
-    │  └─ PublishFailed          the broker did not take a message
-    │     └─ PublishUncertain    nobody can know whether it did
+    │  ├─ DeletionUnfinished     a part of an evaluation is still there
+    │  ├─ PublishFailed          the broker did not take a message
+    │  │  └─ PublishUncertain    nobody can know whether it did
+    │  └─ LogsBusy               too many logs are being read
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
        ├─ EvaluationNotFound     no such evaluation (404)
+       ├─ LogNotFound            there is no log, or none yet (404)
+       ├─ LogGone                the log is where the service has no way to any more (410)
        ├─ EvaluationConflict     same eval_id, other request or ended (409)
+       ├─ AttemptSuperseded      another attempt of the evaluation has begun
        ├─ ClusterUnauthorized    the credentials were refused
        ├─ ClusterNotReady        namespace, permission or claim is missing
        ├─ PlaybookFailed         a playbook ended with an error
@@ -80,6 +85,12 @@ class SidecarUnavailable(TemporaryError):
     title = "Dapr sidecar unavailable"
 
 
+class DeletionUnfinished(TemporaryError):
+    """A part of an evaluation could not be removed; deleting it again goes on."""
+
+    title = "Deletion unfinished"
+
+
 class PublishFailed(TemporaryError):
     """The broker behind daprd did not take a message."""
 
@@ -90,6 +101,12 @@ class PublishUncertain(PublishFailed):
     """The broker may have taken a message, or not: its answer did not arrive."""
 
     title = "Publishing may have failed"
+
+
+class LogsBusy(TemporaryError):
+    """Too many logs are being read or followed."""
+
+    title = "Too many logs at once"
 
 
 class PermanentError(BudEvalError):
@@ -125,10 +142,28 @@ class EvaluationNotFound(PermanentError):
     title = "Evaluation not found"
 
 
+class LogNotFound(PermanentError):
+    """There is no log, or none yet."""
+
+    title = "No log"
+
+
+class LogGone(PermanentError):
+    """The log is in a cluster to which the service has no way any more."""
+
+    title = "Log out of reach"
+
+
 class EvaluationConflict(PermanentError):
-    """The eval_id is taken by another request, or its evaluation has ended."""
+    """The state of the evaluation does not allow this, or its eval_id is taken by another request."""
 
     title = "Evaluation conflict"
+
+
+class AttemptSuperseded(PermanentError):
+    """What belongs to an attempt of an evaluation comes after another attempt has begun: it must change nothing."""
+
+    title = "Attempt superseded"
 
 
 class ClusterUnauthorized(PermanentError):

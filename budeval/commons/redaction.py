@@ -1,15 +1,21 @@
 """Masking of secrets in text that leaves the process: logs, errors, notifications, pod logs."""
 
+import base64
+import json
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from urllib.parse import quote
 
 MASK = "[redacted]"
 MINIMUM_SECRET_LENGTH = 4
 """Shorter values are not looked for: they would mask half of every sentence."""
+MINIMUM_ENCODED_LENGTH = 8
+"""The code of a shorter value is a word like any other."""
 LINGER_SECONDS = 60.0
 """A value stays masked so long after its last use: an error that mentions it is told after the block that used it."""
 
@@ -21,6 +27,26 @@ _SHAPES = (
     re.compile(r"(?i)(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
     re.compile(r"(?i)\b(token|client-key-data|password|api[_-]?key)(['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]{4,}"),
 )
+
+
+@lru_cache(maxsize=64)
+def spellings(secret: str) -> tuple[str, ...]:
+    """How a secret may stand in a text: plain, or written for JSON, URLs, as hexadecimal or inside base64."""
+    if len(secret) < MINIMUM_SECRET_LENGTH:
+        return ()
+    found = {secret: None}
+    if len(secret) >= MINIMUM_ENCODED_LENGTH:
+        plain = secret.encode(errors="replace")
+        texts = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+        texts += [quote(plain), quote(plain, safe=""), plain.hex(), *(_inside_base64(plain, n) for n in range(3))]
+        found |= dict.fromkeys(texts)
+    return tuple(found)
+
+
+def _inside_base64(plain: bytes, before: int) -> str:
+    """The part of the code that does not depend on what is around; ``before`` bytes, modulo 3, come first."""
+    whole = (before + len(plain)) // 3 * 3
+    return base64.b64encode(b"\0" * before + plain)[4 if before else 0 : whole // 3 * 4].decode()
 
 
 class Redactor:
@@ -35,7 +61,7 @@ class Redactor:
     @contextmanager
     def hiding(self, *values: str | None) -> Iterator[None]:
         """Masks ``values`` while the block runs and some seconds more; nests and may be used from many threads."""
-        secrets = [value for value in values if value and len(value) >= MINIMUM_SECRET_LENGTH]
+        secrets = [text for value in values if value for text in spellings(value)]
         with self._lock:
             self._uses.update(secrets)
         try:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.commons.redaction import printable
-from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus
+from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus, workflow_instance_id
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation
 from budeval.record.outbox import ClaimedMessage, Outbox, OutgoingMessage
 from budeval.record.views import EvaluationView, RunView
@@ -37,9 +37,11 @@ class Publisher(Protocol):
         """Raises :class:`PublishFailed` when the broker did not take it, :class:`PublishUncertain` when it may have."""
 
 
-def event_id(eval_id: str, announcement: Announcement) -> str:
-    """The deterministic id of an announcement: a repetition has the same one."""
-    name = "/".join((eval_id, announcement.event, announcement.status, announcement.sequence))
+def event_id(eval_id: str, announcement: Announcement, attempt: int = 1) -> str:
+    """The deterministic id of an announcement: a repetition has the same one, another attempt another one."""
+    name = "/".join(
+        (workflow_instance_id(eval_id, attempt), announcement.event, announcement.status, announcement.sequence)
+    )
     return str(uuid.uuid5(EVENT_NAMESPACE, name))
 
 
@@ -48,7 +50,7 @@ def notification_body(evaluation: Evaluation, announcement: Announcement, topic:
     asked = evaluation.notification
     result = {
         "evaluation_id": evaluation.eval_id,
-        "event_id": event_id(evaluation.eval_id, announcement),
+        "event_id": event_id(evaluation.eval_id, announcement, evaluation.attempt),
         **(announcement.result or {}),
     }
     content = {
@@ -91,10 +93,14 @@ class Notifier:
         self._flushing = threading.Lock()
 
     def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
-        """Tells every topic of the evaluation, once, however often it is called."""
+        """Tells every topic of the evaluation, once, however often it is called.
+
+        Raises:
+            AttemptSuperseded: another attempt has begun; nothing is told.
+        """
         messages = [
             OutgoingMessage(
-                event_id=event_id(evaluation.eval_id, announcement),
+                event_id=event_id(evaluation.eval_id, announcement, evaluation.attempt),
                 event=announcement.event,
                 status=announcement.status,
                 topic=topic,
@@ -104,7 +110,7 @@ class Notifier:
             for announcement in announcements
             for topic in evaluation.source_topics
         ]
-        self._outbox.add(evaluation.eval_id, messages)
+        self._outbox.add(evaluation.eval_id, messages, attempt=evaluation.attempt)
         self.flush(evaluation.eval_id)
 
     def flush(self, eval_id: str) -> None:
@@ -187,8 +193,10 @@ def progress_announcement(message: str, check_count: int, runs: Sequence[RunView
     )
 
 
-def final_announcements(view: EvaluationView) -> list[Announcement]:
+def final_announcements(view: EvaluationView, *, results_told: bool = False) -> list[Announcement]:
     """The last words on an evaluation that has ended, from what the record says of its end.
+
+    ``results_told``: an earlier attempt told results, so these have the runs of the present one alone.
 
     A failed one is closed at its consumer by ``monitor_eval_job_progress`` FAILED with ``result.evaluation_id``,
     whatever the stage at which it failed; a partly failed one is told by its results, since FAILED would paint all of
@@ -201,7 +209,7 @@ def final_announcements(view: EvaluationView) -> list[Announcement]:
             event=Event.MONITOR, status=WorkflowStatus.COMPLETED, title="Evaluation jobs completed", message=message
         )
         last = status_announcement(WorkflowStatus.COMPLETED, "Evaluation completed", message)
-        return [eta_announcement(0), done, results_announcement(view), last]
+        return [eta_announcement(0), done, results_announcement(view, results_told=results_told), last]
     error = view.error or ErrorInfo(reason=view.status, message="")
     failed = Announcement(
         event=Event.MONITOR,
@@ -233,15 +241,19 @@ def _failure_result(view: EvaluationView, error: ErrorInfo) -> dict[str, Any]:
     }
 
 
-def results_announcement(view: EvaluationView) -> Announcement:
-    """The scores of every requested run; a failed run is an entry too, since an absent one would count as running."""
+def results_announcement(view: EvaluationView, *, results_told: bool = False) -> Announcement:
+    """The scores of every requested run; a failed run is an entry too, since an absent one would count as running.
+
+    ``results_told``: runs of earlier attempts are left out, since their consumer would count them twice.
+    """
+    told = [run for run in view.runs if run.attempt == view.attempt or not results_told]
     good = sum(not run.error for run in view.runs)
     return Announcement(
         event=Event.RESULTS,
         status=WorkflowStatus.COMPLETED,
         title="Evaluation Results",
         message=f"{good} of {len(view.runs)} runs have scores",
-        result={"results": [_result_entry(view.eval_id, run) for run in view.runs]},
+        result={"results": [_result_entry(view.eval_id, run) for run in told]},
     )
 
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,11 @@ from dapr.ext.workflow._durabletask.task import NonRetryableError
 from grpc import RpcError, StatusCode
 from pydantic import BaseModel
 
+from budeval.commons import wire
 from budeval.commons.errors import BudEvalError, SidecarUnavailable, TemporaryError
 from budeval.commons.logging import strip_foreign_handlers
 from budeval.commons.redaction import printable
-from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME, closing_instance_id
+from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
 from budeval.evals.activities import Activities
 from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
 from budeval.evals.workflows import close_evaluation, evaluate_model, monitor_jobs
@@ -23,6 +25,8 @@ logger = logging.getLogger("::EVAL:: Runtime")
 
 HISTORY_CACHE_BYTES = 64 * 1024 * 1024
 """The SDK's cache of histories is unbounded by default; a monitor's history is a few kB."""
+ENDING_SECONDS = 5.0
+"""How long a workflow may take to end after its evaluation has: its last activity answers."""
 ACTIVE_STATUSES = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 
 
@@ -109,12 +113,14 @@ class WorkflowClient:
         self._client: DaprWorkflowClient | None = None
 
     def schedule(self, evaluation: EvaluationInput) -> None:
-        """Starts the workflow of an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
-        self._schedule(WORKFLOW_NAME, evaluation, evaluation.eval_id)
+        """Starts the workflow of an attempt unless it exists. Raises :class:`SidecarUnavailable`."""
+        instance_id = wire.workflow_instance_id(evaluation.eval_id, evaluation.attempt)
+        self._schedule(WORKFLOW_NAME, evaluation, instance_id)
 
     def schedule_closing(self, closing: Closing) -> None:
-        """Starts the workflow that ends an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
-        self._schedule(CLOSING_WORKFLOW_NAME, closing, closing_instance_id(closing.evaluation.eval_id))
+        """Starts the workflow that ends an attempt unless it exists. Raises :class:`SidecarUnavailable`."""
+        instance_id = wire.closing_instance_id(closing.evaluation.eval_id, closing.evaluation.attempt)
+        self._schedule(CLOSING_WORKFLOW_NAME, closing, instance_id)
 
     def _schedule(self, workflow: str, value: BaseModel, instance_id: str) -> None:
         if self.status(instance_id) is not None:
@@ -134,6 +140,25 @@ class WorkflowClient:
         except RpcError as error:
             raise _unavailable(error) from error
         return None if state is None else str(state.runtime_status.name)
+
+    def purge(self, instance_id: str) -> None:
+        """Forgets an instance that has ended, with its children; harmless when there is none.
+
+        Raises:
+            SidecarUnavailable: daprd does not answer, or the instance has not ended yet.
+        """
+        deadline = time.monotonic() + ENDING_SECONDS
+        while (status := self.status(instance_id)) in ACTIVE_STATUSES:
+            if time.monotonic() > deadline:
+                raise SidecarUnavailable(f"the workflow {instance_id} is {status}; it can be purged once it has ended")
+            time.sleep(0.2)
+        if status is None:
+            return
+        try:
+            self._connected().purge_workflow(instance_id)
+        except RpcError as error:
+            if "no such instance" not in (error.details() or ""):
+                raise _unavailable(error) from error
 
     def raise_event(self, instance_id: str, event: str, data: dict[str, Any] | None = None) -> None:
         """Sends an event; one to an instance that is not there is lost. Raises :class:`SidecarUnavailable`."""

@@ -153,7 +153,7 @@ class _Flow:
         child = self._ctx.call_child_workflow(
             wire.MONITOR_WORKFLOW_NAME,
             input=_plain(first),
-            instance_id=wire.monitor_instance_id(self._evaluation.eval_id),
+            instance_id=wire.monitor_instance_id(self._evaluation.eval_id, self._evaluation.attempt),
         )
         yield from self._show_progress(child)
         response = yield from self._wait(child)
@@ -217,7 +217,8 @@ class _Flow:
             raise StepFailed(error_info(error)) from error
 
     def _call(self, activity: str, request: dict[str, Any] | None, retry_policy: Any) -> Task:
-        request = {"eval_id": self._evaluation.eval_id, **(request or {})}
+        evaluation = self._evaluation
+        request = {"eval_id": evaluation.eval_id, "attempt": evaluation.attempt, **(request or {})}
         return self._ctx.call_activity(activity, input=request, retry_policy=retry_policy)
 
     def _wait(self, task: Task) -> Steps:

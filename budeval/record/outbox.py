@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
+from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, EventRow
 from budeval.record.timeline import Happening, note
@@ -54,13 +55,19 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: list[OutgoingMessage]) -> None:
-        """Writes messages down; one that is there already (same event id and topic) stays as it is."""
+    def add(self, eval_id: str, messages: list[OutgoingMessage], *, attempt: int | None = None) -> None:
+        """Writes messages down; one that is there already (same event id and topic) stays as it is.
+
+        Raises:
+            EvaluationNotFound: it was deleted.
+            AttemptSuperseded: the messages are those of another attempt than the present one.
+        """
         if not messages:
             return
         now = utc_now()
         rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
         with self._write() as session:
+            _check_attempt(session, eval_id, attempt)
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
             session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
 
@@ -106,7 +113,9 @@ class Outbox:
                 .join(EventRow, EventRow.eval_id == EvaluationRow.eval_id)
                 .where(EventRow.id == message_id)
                 .with_for_update(key_share=True, of=EvaluationRow)
-            ).one()
+            ).one_or_none()
+            if evaluation is None:
+                return  # deleted meanwhile, with all that was to be told
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
                 row.published_at = utc_now()
@@ -128,6 +137,17 @@ class Outbox:
         )
         with Session(self._database) as session:
             return list(session.scalars(query))
+
+
+def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
+    if attempt is None:
+        return
+    query = select(EvaluationRow.attempt).where(EvaluationRow.eval_id == eval_id)
+    present = session.scalar(query.with_for_update(read=True))
+    if present is None:
+        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+    if present != attempt:
+        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

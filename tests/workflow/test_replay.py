@@ -166,7 +166,7 @@ def test_what_ended_without_a_word_is_cleaned_up_after_and_gets_its_last_word(an
     made = closing_actions(answers, may_have_jobs=True)
     assert made == closing_actions(answers, may_have_jobs=True, replaying=True)
     assert names(made) == ["delete_eval_jobs", "finish_evaluation"]
-    assert made[-1][2] == {"eval_id": "e", "status": "TERMINATED", "error": FAILURE.model_dump()}
+    assert made[-1][2] == {"eval_id": "e", "attempt": 1, "status": "TERMINATED", "error": FAILURE.model_dump()}
 
 
 def test_what_ended_before_its_deployment_gets_its_last_word_at_once() -> None:

@@ -101,16 +101,15 @@ class Child:
 
 
 class _Lines:
-    """Cuts a stream of bytes into lines."""
+    """Cuts a stream of bytes into lines, and keeps the beginning alone of one that is longer than 64 KiB."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def add(self, chunk: bytes) -> list[str]:
         *lines, self._rest = (self._rest + chunk.replace(b"\r", b"\n")).split(b"\n")
-        if len(self._rest) > _CHUNK:
-            lines.append(self._rest)
-            self._rest = b""
+        # The rest of a long line as a line of its own could begin in the middle of a key, which nobody would recognise.
+        self._rest = self._rest[: _CHUNK + 1]
         return [line.decode("utf-8", "replace") for line in lines if line.strip()]
 
 

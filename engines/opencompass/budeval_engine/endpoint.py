@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from budeval_engine.logbook import masked
 from budeval_engine.outcome import EngineError, Reason
 
 Message = Mapping[str, Any]
@@ -41,9 +42,9 @@ class Completion:
     """The model itself ended its answer here. False when nothing shows that it said anything at all."""
 
 
-def fault(status: int, body: str) -> EngineError | QuestionRefused:
-    """Say what an HTTP answer other than 200 means."""
-    words = f"The endpoint answered {status}: {excerpt(body)}"
+def fault(status: int, body: str, secret: str = "") -> EngineError | QuestionRefused:
+    """Say what an HTTP answer other than 200 means, without `secret`."""
+    words = f"The endpoint answered {status}: {excerpt(body, secret)}"
     if status in {401, 403}:
         return EngineError(Reason.ENDPOINT_UNAUTHORIZED, f"{words}. Check the API key and what it may use.")
     if status == 404 or (status < 500 and status != 429 and _MODEL_MISSING.search(body)):
@@ -57,28 +58,29 @@ def fault(status: int, body: str) -> EngineError | QuestionRefused:
     return QuestionRefused(words)
 
 
-def excerpt(body: str) -> str:
-    """Return the error message inside a JSON body, or the beginning of any other, on one line."""
+def excerpt(body: str, secret: str = "") -> str:
+    """Return the error message inside a JSON body, or the beginning of any other, on one line and without `secret`."""
     try:
         document = json.loads(body)
     except ValueError:
         document = None
     error = document.get("error", document) if isinstance(document, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
-    return " ".join((words if isinstance(words, str) else body).split())[:_EXCERPT] or "(nothing)"
+    # Masked before it is cut: of a key that was cut in two, nobody would recognise the first half.
+    return masked(" ".join((words if isinstance(words, str) else body).split()), secret)[:_EXCERPT] or "(nothing)"
 
 
-def read_completion(body: str) -> Completion:
-    """Take the answer out of a 200.
+def read_completion(body: str, secret: str = "") -> Completion:
+    """Take the answer out of a 200; no error tells `secret`.
 
     Raises EngineError when the body is an error after all, QuestionRefused when it holds no answer. Reasoning that is
     delivered apart from the answer is put before it, ended by `</think>`, as OpenCompass does.
     """
-    document = _document(body)
+    document = _document(body, secret)
     if "error" in document and not document.get("choices"):
         if _MODEL_MISSING.search(body):
-            raise fault(404, body)
-        raise EngineError(Reason.ENDPOINT_UNREACHABLE, f"The endpoint answered with an error: {excerpt(body)}.")
+            raise fault(404, body, secret)
+        raise EngineError(Reason.ENDPOINT_UNREACHABLE, f"The endpoint answered with an error: {excerpt(body, secret)}.")
     choice = _first_choice(document)
     content, reasoning = _text_of(choice, "content"), _text_of(choice, "reasoning_content")
     text = f"{reasoning}</think>{content}" if reasoning and content else reasoning or content
@@ -90,12 +92,12 @@ def read_completion(body: str) -> Completion:
     return Completion(text=text, generated=bool(text.strip()) or ended)
 
 
-def _document(body: str) -> dict[str, Any]:
+def _document(body: str, secret: str) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as error:
         raise EngineError(
-            Reason.ENDPOINT_UNREACHABLE, f"The endpoint does not answer like an OpenAI API: {excerpt(body)}."
+            Reason.ENDPOINT_UNREACHABLE, f"The endpoint does not answer like an OpenAI API: {excerpt(body, secret)}."
         ) from error
     if not isinstance(document, dict):
         raise EngineError(Reason.ENDPOINT_UNREACHABLE, "The endpoint does not answer like an OpenAI API.")
@@ -130,6 +132,7 @@ class EndpointClient:
             raise EngineError(Reason.INVALID_CONFIGURATION, "The API key has characters that no HTTP header can carry.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._key = key
         self._url = f"{base}/chat/completions"
         self._model = model
         self._retries = retries
@@ -172,8 +175,8 @@ class EndpointClient:
         if len(response.content) > _TOO_LARGE:
             raise QuestionRefused(f"The endpoint's answer is larger than {_TOO_LARGE} bytes.")
         if response.status_code == 200:
-            return read_completion(response.text)
-        problem = fault(response.status_code, response.text)
+            return read_completion(response.text, self._key)
+        problem = fault(response.status_code, response.text, self._key)
         if isinstance(problem, EngineError) and not problem.permanent:
             raise _BusyError(problem, response.headers.get("retry-after"))
         raise problem

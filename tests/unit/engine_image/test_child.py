@@ -44,6 +44,14 @@ def test_everything_said_right_before_the_end_is_kept(tmp_path: Path) -> None:
     assert "last" in said.splitlines()
 
 
+def test_a_key_across_the_cut_of_an_endless_line_is_not_shown_in_part(tmp_path: Path) -> None:
+    code = "[os.write(1, piece.encode()) for piece in ('x' * 65_530, 'sk-canary', '-of-a-key', 'y' * 70_000)]"
+    _, said = follow(code + "; print(); print('last')", tmp_path)
+    assert "canary" not in said
+    assert "of-a-key" not in said
+    assert "last" in said.splitlines()
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "permanent"),
     [

@@ -43,6 +43,19 @@ def test_a_status_tells_the_reason(status: int, body: str, reason: Reason, perma
     assert str(status) in problem.message
 
 
+@pytest.mark.parametrize("before", range(270, 310))
+def test_a_key_that_is_quoted_where_the_excerpt_is_cut_is_not_shown_in_part(before: int) -> None:
+    assert "sk-c" not in endpoint.excerpt("x" * before + "sk-canary-of-a-key", "sk-canary-of-a-key")
+
+
+@pytest.mark.parametrize("body", ['{"error": "no: KEY"}', "<html>KEY", '{"error": {"message": "no such model KEY"}}'])
+def test_no_answer_that_is_no_answer_tells_the_key(body: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        read_completion(body.replace("KEY", "sk-canary"), "sk-canary")
+    assert "***" in caught.value.message
+    assert "canary" not in caught.value.message
+
+
 @pytest.mark.parametrize("status", [400, 413, 422, 451])
 def test_a_refused_request_is_about_the_question(status: int) -> None:
     assert isinstance(fault(status, '{"error": {"message": "context length exceeded"}}'), QuestionRefused)

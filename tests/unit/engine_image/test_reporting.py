@@ -1,9 +1,12 @@
 """Progress lines, the log, events of the child, and the termination message."""
 
+import base64
 import io
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from budeval_engine.asking import Tally
@@ -73,11 +76,33 @@ def test_the_key_is_masked_and_short_ones_are_no_secret() -> None:
 
 def test_the_log_is_written_twice_without_the_key(tmp_path: Path) -> None:
     console = io.StringIO()
-    with Logbook(tmp_path / "engine.log", KEY, console) as logbook:
+    moment = datetime(2026, 1, 1, 10, 0, 0, 250, tzinfo=UTC)
+    with Logbook(tmp_path / "engine.log", KEY, console, lambda: moment) as logbook:
         logbook.line(f"key={KEY}\n")
         logbook.progress('{"budeval":"progress"}')
     assert console.getvalue() == 'key=***\n{"budeval":"progress"}\n'
-    assert (tmp_path / "engine.log").read_text() == "key=***\n"
+    assert (tmp_path / "engine.log").read_text() == "2026-01-01T10:00:00.000250Z key=***\n"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc", "user:", "Bearer "])
+def test_the_key_is_masked_however_it_is_written(before: str) -> None:
+    key = 'sk-canary/with+odd"signs\\and=more'
+    told = [
+        json.dumps({"key": key}),
+        quote(key),
+        quote(key, safe=""),
+        key.encode().hex(),
+        base64.b64encode(f"{before}{key}".encode()).decode(),
+        base64.b64encode(f"{before}{key} and behind it".encode()).decode(),
+    ]
+    masks = [masked(text, key) for text in told]
+    assert [text for text in masks if "***" not in text] == []
+    # What is left of the code of a key is at most what it shares with its neighbours.
+    assert max(len(text) for text in masks[4:5]) <= len(base64.b64encode(before.encode())) + 8
+
+
+def test_the_code_of_a_short_key_is_no_secret() -> None:
+    assert masked("dGVzdA== 74657374", "test") == "dGVzdA== 74657374"
 
 
 def test_a_log_line_can_not_pass_for_progress(tmp_path: Path) -> None:

@@ -12,4 +12,13 @@ class ActionModule(ClusterAction):
 
     def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""
-        return remove(cluster, args["namespace"], args["selector"], args["only"], args["named"], args["timeout"])
+        return remove(
+            cluster,
+            args["namespace"],
+            args["selector"],
+            args["only"],
+            args["named"],
+            args["timeout"],
+            before=args.get("before"),
+            pods=args.get("pods", False),
+        )
