@@ -5,10 +5,7 @@ import pytest
 
 from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.evals.notifications import Notifier
-from budeval.record import Record
-from budeval.record.database import open_database
-from budeval.record.outbox import Outbox
-from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import SECRETS, an_evaluation, job_names
 
 
 class Broker:
@@ -41,20 +38,8 @@ class Broker:
 
 
 @pytest.fixture
-def database(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/record.sqlite")
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def record(database):
-    return Record(database, a_sealer())
-
-
-@pytest.fixture
-def outbox(database):
-    return Outbox(database)
+def database_url(tmp_path):
+    return f"sqlite:///{tmp_path}/record.sqlite"
 
 
 @pytest.fixture
