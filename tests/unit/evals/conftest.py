@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from budeval.commons.errors import PublishFailed, PublishUncertain
+from budeval.commons.errors import PublishFailed, PublishUncertain, SidecarUnavailable
 from budeval.evals.notifications import Notifier
 from tests.samples import SECRETS, an_evaluation, job_names
 
@@ -35,6 +35,24 @@ class Broker:
         """``event.STATUS`` of each message, in order."""
         payloads = [message.body["payload"] for message in self.messages]
         return [f"{payload['event']}.{payload['content']['status']}" for payload in payloads]
+
+
+class ListeningWorkflows:
+    """Stands where daprd would be: events that were raised to workflows."""
+
+    def __init__(self):
+        self.events = []
+        self.away = False
+
+    def raise_event(self, instance_id, event, data=None):
+        if self.away:
+            raise SidecarUnavailable("nobody answers")
+        self.events.append((instance_id, event, data))
+
+
+@pytest.fixture
+def listening_workflows():
+    return ListeningWorkflows()
 
 
 @pytest.fixture

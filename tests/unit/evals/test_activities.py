@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from budeval.commons.errors import ClusterUnreachable, DeploymentFailed, EvaluationCancelled, SidecarUnavailable
+from budeval.commons.errors import ClusterUnreachable, DeploymentFailed, EvaluationCancelled
 from budeval.commons.settings import MonitorSettings, Settings
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.evals.activities import (
@@ -81,27 +81,10 @@ def cluster():
     return Cluster()
 
 
-class Workflows:
-    """Stands where daprd would be: events that were raised to workflows."""
-
-    def __init__(self):
-        self.events = []
-        self.away = False
-
-    def raise_event(self, instance_id, event, data=None):
-        if self.away:
-            raise SidecarUnavailable("nobody answers")
-        self.events.append((instance_id, event, data))
-
-
 @pytest.fixture
-def workflows():
-    return Workflows()
-
-
-@pytest.fixture
-def activities(record, notifier, cluster, workflows):
-    return Activities(Settings(pvc_name="claim"), record, notifier, cluster, ResultsProcessor(cluster), workflows)
+def activities(record, notifier, cluster, listening_workflows):
+    settings = Settings(pvc_name="claim")
+    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 def a_job(name, status, done=None, **changes):
@@ -260,17 +243,17 @@ def test_questions_of_a_run_that_ended_still_count(activities, cluster, state):
     assert [json.loads(answer["param"]["custom_status"])["questions_done"] for answer in (first, second)] == [48, 60]
 
 
-def test_progress_that_is_news_is_sent_to_the_evaluations_own_workflow(activities, cluster, state, workflows):
+def test_progress_that_is_news_is_sent_to_the_evaluations_own_workflow(activities, cluster, state, listening_workflows):
     cluster.statuses = {NAME_A: a_job(NAME_A, JobState.SUCCEEDED, done=48), NAME_B: a_job(NAME_B, JobState.RUNNING)}
     answer = activities.monitor_jobs_loop(None, state)
-    assert workflows.events == [(EVAL_ID, "progress", json.loads(answer["param"]["custom_status"]))]
+    assert listening_workflows.events == [(EVAL_ID, "progress", json.loads(answer["param"]["custom_status"]))]
     after = MonitorState.model_validate(answer["param"]["updated_state"])
     activities.monitor_jobs_loop(None, after)
-    assert len(workflows.events) == 1
+    assert len(listening_workflows.events) == 1
 
 
-def test_a_workflow_that_cannot_be_shown_its_progress_goes_on(activities, cluster, state, workflows):
-    workflows.away = True
+def test_a_workflow_that_cannot_be_shown_its_progress_goes_on(activities, cluster, state, listening_workflows):
+    listening_workflows.away = True
     cluster.statuses = {NAME_A: a_job(NAME_A, JobState.SUCCEEDED), NAME_B: a_job(NAME_B, JobState.RUNNING)}
     assert activities.monitor_jobs_loop(None, state)["code"] == 202
 

@@ -35,8 +35,9 @@ def cluster():
 
 
 @pytest.fixture
-def activities(record, notifier, cluster):
-    return Activities(Settings(pvc_name="claim"), record, notifier, cluster, ResultsProcessor(cluster))
+def activities(record, notifier, cluster, listening_workflows):
+    settings = Settings(pvc_name="claim")
+    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 @pytest.fixture
