@@ -6,16 +6,20 @@ from budeval.commons.clock import utc_now
 from budeval.commons.errors import SidecarUnavailable
 from budeval.commons.settings import MonitorSettings
 from budeval.commons.wire import Event, WorkflowStatus
+from budeval.evals.attempts import RetryChanges, next_attempt
+from budeval.evals.models import ErrorInfo
 from budeval.evals.notifications import eta_announcement
 from budeval.evals.pulse import Pulse, is_silent
 from budeval.evals.services import evaluation_input
+from budeval.jobs.names import job_name
 from budeval.record.record import ActiveEvaluation
-from tests.samples import EVAL_ID, NOW
+from tests.samples import EVAL_ID, NOW, SECRETS
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 MONITOR_ID = f"{EVAL_ID}-monitor"
 CLOSING_ID = f"{EVAL_ID}-closing"
 LATER = timedelta(hours=1)
+BROKEN = ErrorInfo(reason="EndpointUnauthorized", message="401")
 
 
 class Workflows:
@@ -152,6 +156,17 @@ def test_a_closing_that_takes_long_is_woken_and_not_made_twice(pulse, workflows,
     for beats in (1, 2, 3):
         pulse.beat(utc_now() + beats * LATER)
     assert (len(workflows.closings), workflows.events) == (1, [(CLOSING_ID, "wake")] * 2)
+
+
+def test_a_later_attempt_is_closed_by_a_workflow_of_its_own(pulse, workflows, record, record_evaluation):
+    record_evaluation()
+    record.finish(EVAL_ID, WorkflowStatus.FAILED, BROKEN)
+    changes = RetryChanges(has_api_key=True, monitor=MonitorSettings())
+    evaluation = next_attempt(record.definition(EVAL_ID), ["run-a"], changes)
+    record.retry(evaluation, SECRETS, {"run-a": job_name(EVAL_ID, "run-a", 2)}, "operator")
+    workflows.statuses.update({CLOSING_ID: "COMPLETED", f"{EVAL_ID}-attempt-2": "TERMINATED"})
+    pulse.beat(utc_now() + LATER)
+    assert [closing.evaluation.attempt for closing in workflows.closings] == [2]
 
 
 @pytest.mark.parametrize(("runtime_status", "status", "reason"), ENDS)
