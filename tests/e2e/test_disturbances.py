@@ -81,3 +81,14 @@ def test_an_evaluation_is_cancelled_in_seconds_where_its_cluster_does_not_answer
     until(lambda: evaluation.steps()["verify_cluster_connection"] == "RUNNING", 20)
     evaluation.cancel()
     evaluation.story("TERMINATED", CANCEL_SECONDS)
+
+
+def test_a_workflow_that_somebody_terminated_leaves_nothing_in_the_cluster(system: System) -> None:
+    evaluation = system.evaluation(questions=MANY_QUESTIONS).start()
+    evaluation.wait_answers()
+    system.terminate_workflow(evaluation.eval_id)
+    story = evaluation.story("TERMINATED")
+    assert story.failure is not None
+    assert story.failure["error_category"] == "WorkflowTerminated"
+    until(lambda: not evaluation.objects("Job") and not evaluation.objects("Pod"), CANCEL_SECONDS)
+    assert evaluation.objects("Secret") == evaluation.objects("ConfigMap") == []
