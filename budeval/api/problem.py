@@ -18,6 +18,7 @@ from budeval.commons.errors import (
     EvaluationNotFound,
     FieldProblem,
     InvalidEvaluation,
+    NoPlace,
     TemporaryError,
 )
 from budeval.commons.redaction import printable
@@ -33,6 +34,7 @@ STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (InvalidEvaluation, HTTPStatus.UNPROCESSABLE_ENTITY),
     (EvaluationNotFound, HTTPStatus.NOT_FOUND),
     (EvaluationConflict, HTTPStatus.CONFLICT),
+    (NoPlace, HTTPStatus.TOO_MANY_REQUESTS),
     (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BudEvalError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
@@ -93,7 +95,10 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BudEvalError)  # noqa: S101 - registered for this class
     status = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
     problems = error.problems if isinstance(error, InvalidEvaluation) else None
-    return problem_response(status, error.title, error.detail, problems, request.url.path)
+    response = problem_response(status, error.title, error.detail, problems, request.url.path)
+    if isinstance(error, NoPlace):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -111,6 +111,7 @@ class Client:
         self,
         *,
         status: str | None = None,
+        queued: bool | None = None,
         model: str | None = None,
         dataset: str | None = None,
         source: str | None = None,
@@ -123,6 +124,7 @@ class Client:
         """Evaluations, by default the newest first; asks for further pages as they are needed."""
         wanted = {
             "status": status,
+            "queued": None if queued is None else str(queued).lower(),
             "model": model,
             "dataset": dataset,
             "source": source,

@@ -7,7 +7,8 @@
     │  ├─ ClusterUnreachable     the API server does not answer
     │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
     │  ├─ SidecarUnavailable     daprd does not answer
-    │  └─ PublishFailed          the broker did not take a message
+    │  ├─ PublishFailed          the broker did not take a message
+    │  └─ NoPlace                too much runs and waits already (429)
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
        ├─ EvaluationNotFound     no such evaluation (404)
@@ -83,6 +84,14 @@ class PublishFailed(TemporaryError):
     """The broker behind daprd did not take a message."""
 
     title = "Publishing failed"
+
+
+class NoPlace(TemporaryError):
+    """Too much runs, and too much waits, to take another evaluation. Nothing was recorded."""
+
+    title = "Too many evaluations"
+    retry_after = 30
+    """Seconds: a place comes free when an evaluation ends, which its monitor sees every 30 s by default."""
 
 
 class PermanentError(BudEvalError):

@@ -75,6 +75,22 @@ def notification_body(evaluation: Evaluation, announcement: Announcement, topic:
     }
 
 
+def outgoing(evaluation: Evaluation, announcements: Sequence[Announcement]) -> list[OutgoingMessage]:
+    """Announcements as messages to every topic of the evaluation."""
+    return [
+        OutgoingMessage(
+            event_id=event_id(evaluation.eval_id, announcement),
+            event=announcement.event,
+            status=announcement.status,
+            topic=topic,
+            message=printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
+            body=notification_body(evaluation, announcement, topic),
+        )
+        for announcement in announcements
+        for topic in evaluation.source_topics
+    ]
+
+
 class Notifier:
     """Writes announcements into the outbox and publishes from it, in order.
 
@@ -89,19 +105,7 @@ class Notifier:
 
     def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
         """Tells every topic of the evaluation, once, however often it is called."""
-        messages = [
-            OutgoingMessage(
-                event_id=event_id(evaluation.eval_id, announcement),
-                event=announcement.event,
-                status=announcement.status,
-                topic=topic,
-                message=printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
-                body=notification_body(evaluation, announcement, topic),
-            )
-            for announcement in announcements
-            for topic in evaluation.source_topics
-        ]
-        self._outbox.add(evaluation.eval_id, messages)
+        self._outbox.add(evaluation.eval_id, outgoing(evaluation, announcements))
         self.flush(evaluation.eval_id)
 
     def flush(self, eval_id: str) -> None:
@@ -164,6 +168,11 @@ def progress_announcement(message: str, check_count: int, runs: Sequence[RunView
         result={"progress": progress},
         sequence=f"{check_count}/{message}",
     )
+
+
+def last_words(evaluation: Evaluation, view: EvaluationView) -> list[OutgoingMessage]:
+    """The last words on an evaluation as messages, to be written down in the transaction of its end."""
+    return outgoing(evaluation, final_announcements(view))
 
 
 def final_announcements(view: EvaluationView) -> list[Announcement]:

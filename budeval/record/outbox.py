@@ -4,7 +4,7 @@ A message is *claimed*, published and then marked. Whoever dies between the clai
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,15 +54,12 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: list[OutgoingMessage]) -> None:
+    def add(self, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
         """Writes messages down; one that is there already (same event id and topic) stays as it is."""
         if not messages:
             return
-        now = utc_now()
-        rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
         with self._write() as session:
-            insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-            session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+            write_messages(session, eval_id, messages)
 
     def claim_next(self, eval_id: str) -> ClaimedMessage | None:
         """The oldest message to be published, claimed; none when there is none or another publishes right now."""
@@ -121,6 +118,16 @@ class Outbox:
         )
         with Session(self._database) as session:
             return list(session.scalars(query))
+
+
+def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
+    """Writes messages down in the transaction of what they tell."""
+    if not messages:
+        return
+    now = utc_now()
+    rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
+    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+    session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

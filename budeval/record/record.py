@@ -5,7 +5,7 @@ Written by the HTTP handler and by activities, never by the body of a workflow (
 
 import hashlib
 import secrets as randomness
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -18,22 +18,26 @@ from sqlalchemy.orm import Session
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import EvaluationNotFound, SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
+from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import STEPS, WorkflowStatus
-from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
+from budeval.evals.models import CANCELLED, ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record import happenings
+from budeval.record.admission import HAS_PLACE, Admission, is_waiting
 from budeval.record.database import erase_traces
+from budeval.record.outbox import OutgoingMessage, write_messages
 from budeval.record.queries import EvaluationQueries
 from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
 from budeval.record.timeline import Happening, Timeline, note
-from budeval.record.views import EvaluationView, RunView, StepView
+from budeval.record.views import EvaluationView, QueueView, RunView, StepView
 
-_ACTIVE = (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
+LastWords = Callable[[Evaluation, EvaluationView], Sequence[OutgoingMessage]]
+"""What subscribers are told about an evaluation that has just ended."""
 
 
 class ActiveEvaluation(BaseModel):
-    """An evaluation that has not ended, as the pulse needs it."""
+    """An evaluation that was let in and has not ended, as the pulse needs it."""
 
     eval_id: str
     status: WorkflowStatus
@@ -44,7 +48,9 @@ class ActiveEvaluation(BaseModel):
 class Record:
     """Evaluations, runs and scores in a database."""
 
-    def __init__(self, database: Engine, sealer: Sealer) -> None:
+    def __init__(self, database: Engine, sealer: Sealer, limits: AdmissionLimits | None = None) -> None:
+        self.admission = Admission(database, limits or AdmissionLimits())
+        """Who may run, and who waits for a place."""
         self.timeline = Timeline(database)
         """What happened, to be read; every method here that writes adds to it."""
         self.queries = EvaluationQueries(database)
@@ -78,7 +84,14 @@ class Record:
         job_names: dict[str, str],
         requested_by: str,
     ) -> bool:
-        """Records a request once. Answers whether it was new; never changes what is there."""
+        """Records a request once, with a place or in the queue; never changes what is there.
+
+        Answers whether it was new.
+
+        Raises:
+            InvalidEvaluation: its Jobs are more than may ever run at once.
+            NoPlace: there is no place, and it may not wait for one.
+        """
         now = utc_now()
         salt = randomness.token_hex(16)
         row = {
@@ -93,7 +106,6 @@ class Record:
             "newest_sequence": 0,
             "status": WorkflowStatus.PENDING,
             "created_at": now,
-            "admitted_at": now,
             "last_heard_at": now,
             "poll_interval": evaluation.monitor.poll_interval,
             "steps": {},
@@ -101,7 +113,7 @@ class Record:
             "request_digest": _digest(salt, request_body),
             "sealed_secrets": self._sealer.seal(secrets),
         }
-        with self._write() as session:
+        with self.admission.deciding() as session:
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
             created = session.execute(
                 insert(EvaluationRow).values(row).on_conflict_do_nothing().returning(EvaluationRow.eval_id)
@@ -122,7 +134,9 @@ class Record:
                         questions_total=0,
                     )
                 )
-            note(session, _locked(session, evaluation.eval_id), happenings.created(evaluation))
+            recorded = _locked(session, evaluation.eval_id)
+            note(session, recorded, happenings.created(evaluation))
+            self.admission.ask(session, recorded)
         return True
 
     def is_same_request(self, eval_id: str, request_body: bytes) -> bool:
@@ -147,11 +161,10 @@ class Record:
     # ------------------------------------------------------------------ what happened
 
     def heard(self, eval_id: str) -> None:
-        """An activity of this evaluation runs: it is alive."""
+        """An activity of this evaluation runs: it is alive. One that waits for its place keeps it."""
+        heard = EvaluationRow.eval_id == eval_id, EvaluationRow.admitted_at.is_not(None)
         with self._write() as session:
-            session.execute(
-                update(EvaluationRow).where(EvaluationRow.eval_id == eval_id).values(last_heard_at=utc_now())
-            )
+            session.execute(update(EvaluationRow).where(*heard).values(last_heard_at=utc_now()))
 
     def begin(self, eval_id: str) -> None:
         """The workflow has started."""
@@ -238,8 +251,11 @@ class Record:
 
     # ------------------------------------------------------------------ the end
 
-    def request_cancel(self, eval_id: str, by: str) -> WorkflowStatus:
-        """Marks an evaluation as to be cancelled; answers the status it had. Idempotent."""
+    def request_cancel(self, eval_id: str, by: str, last_words: LastWords | None = None) -> WorkflowStatus:
+        """Marks an evaluation as to be cancelled; answers the status it had. Idempotent.
+
+        One that waits for a place has no workflow that could end it: it ends here, as :meth:`finish` does it.
+        """
         with self._write() as session:
             row = _locked(session, eval_id)
             status = WorkflowStatus(row.status)
@@ -247,7 +263,12 @@ class Record:
                 row.cancel_requested_at = utc_now()
                 row.cancelled_by = by
                 note(session, row, happenings.cancelled(by))
-            return status
+            waited = is_waiting(row)
+            if waited:
+                self._end(session, row, WorkflowStatus.TERMINATED, CANCELLED, last_words)
+        if waited:
+            self._ended()
+        return status
 
     def cancel_requested(self, eval_id: str) -> bool:
         """Whether somebody asked to cancel."""
@@ -260,24 +281,50 @@ class Record:
             _locked(session, eval_id)
             _fail_unfinished(session, eval_id, error)
 
-    def finish(self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None) -> bool:
-        """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
+    def finish(
+        self,
+        eval_id: str,
+        status: WorkflowStatus,
+        error: ErrorInfo | None = None,
+        last_words: LastWords | None = None,
+    ) -> bool:
+        """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays.
+
+        ``last_words`` are in the outbox when it has ended, so that nobody who dies in between leaves them unsaid.
+        """
         with self._write() as session:
-            row = _locked(session, eval_id)
-            row.sealed_secrets = row.request_digest = row.request_salt = None
-            was_running = not _has_ended(row)
-            if was_running:
-                _end(row, status, error)
-                note(session, row, happenings.ended(status, error))
-                _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
-        erase_traces(self._database)
+            was_running = self._end(session, _locked(session, eval_id), status, error, last_words)
+        self._ended()
         return was_running
+
+    def _end(
+        self,
+        session: Session,
+        row: EvaluationRow,
+        status: WorkflowStatus,
+        error: ErrorInfo | None,
+        last_words: LastWords | None,
+    ) -> bool:
+        row.sealed_secrets = row.request_digest = row.request_salt = None
+        if _has_ended(row):
+            return False
+        _end(row, status, error)
+        note(session, row, happenings.ended(status, error))
+        _fail_unfinished(session, row.eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+        if last_words is not None:
+            evaluation = Evaluation.model_validate(row.definition)
+            write_messages(session, row.eval_id, last_words(evaluation, self._view(session, row)))
+        return True
+
+    def _ended(self) -> None:
+        erase_traces(self._database)
+        self.admission.freed.set()
 
     # ------------------------------------------------------------------ reading
 
     def active(self) -> list[ActiveEvaluation]:
-        """Every evaluation that has not ended, oldest first."""
-        query = select(EvaluationRow).where(EvaluationRow.status.in_(_ACTIVE)).order_by(EvaluationRow.created_at)
+        """Every evaluation that was let in and has not ended, oldest first."""
+        query = select(EvaluationRow).where(HAS_PLACE).order_by(EvaluationRow.created_at)
         with self._read() as session:
             return [ActiveEvaluation.model_validate(row, from_attributes=True) for row in session.scalars(query)]
 
@@ -290,13 +337,15 @@ class Record:
     def view(self, eval_id: str) -> EvaluationView:
         """Everything about an evaluation that may be shown."""
         with self._read() as session:
-            row = _evaluation(session, eval_id)
-            scores: dict[str, list[Score]] = {}
-            for score in session.scalars(
-                select(ScoreRow).where(ScoreRow.eval_id == eval_id).order_by(ScoreRow.position)
-            ):
-                scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
-            return _view(row, [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, eval_id)])
+            return self._view(session, _evaluation(session, eval_id))
+
+    def _view(self, session: Session, row: EvaluationRow) -> EvaluationView:
+        scores: dict[str, list[Score]] = {}
+        of_evaluation = select(ScoreRow).where(ScoreRow.eval_id == row.eval_id).order_by(ScoreRow.position)
+        for score in session.scalars(of_evaluation):
+            scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
+        runs = [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, row.eval_id)]
+        return _view(row, runs, self.admission.place(session, row.eval_id) if is_waiting(row) else None)
 
 
 def _digest(salt: str, body: bytes) -> str:
@@ -397,7 +446,7 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
     )
 
 
-def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
+def _view(row: EvaluationRow, runs: list[RunView], queue: QueueView | None) -> EvaluationView:
     definition = Evaluation.model_validate(row.definition)
     pending = {"status": WorkflowStatus.PENDING}
     return EvaluationView(
@@ -414,6 +463,7 @@ def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
         eta_minutes=row.eta_minutes,
         error=None if row.error is None else ErrorInfo.model_validate(row.error),
         cancelled_by=row.cancelled_by,
+        queue=queue,
         steps=[
             StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
             for step in STEPS

@@ -158,7 +158,7 @@ def test_problems_are_documented_by_their_media_type(shared):
         if "application/problem+json" in answer.get("content", {})
     }
     assert documented == {
-        *(("/evals", status) for status in ("409", "413", "422", "503")),
+        *(("/evals", status) for status in ("409", "413", "422", "429", "503")),
         *(
             (f"/evals/{{eval_id}}/{part}", status)
             for part in ("timeline", "events")
@@ -166,7 +166,7 @@ def test_problems_are_documented_by_their_media_type(shared):
         ),
         *(("/evals/{eval_id}/results", status) for status in ("404", "406", "422", "503")),
         *((path, "422") for path in ("/engines", "/datasets")),
-        *(("/evals/start", status) for status in ("409", "413", "422", "503")),
+        *(("/evals/start", status) for status in ("409", "413", "422", "429", "503")),
         *(("/evals/{eval_id}", status) for status in ("404", "422", "503")),
         *(("/evals/{eval_id}/cancel", status) for status in ("404", "422", "503")),
     }

@@ -31,8 +31,8 @@ def workflows():
 
 
 @pytest.fixture
-def service(record, workflows):
-    return EvaluationService(record, workflows)
+def service(record, workflows, notifier):
+    return EvaluationService(record, workflows, notifier)
 
 
 def start(service, body=b"body", **changes):
