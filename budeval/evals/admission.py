@@ -37,8 +37,12 @@ class Obstacle(NamedTuple):
 
     def sentence(self) -> str:
         """For a person."""
-        whose = "in all" if self.scope is Scope.ALL else "for each requester"
-        return f"at most {self.limit} {self.waiting_for} at once {whose}"
+        return f"at most {self.limit} {self.waiting_for} at once {self.whose}"
+
+    @property
+    def whose(self) -> str:
+        """Whom the limit is for, in words."""
+        return "in all" if self.scope is Scope.ALL else "for each requester"
 
 
 class Asking(NamedTuple):

@@ -129,7 +129,7 @@ class Admission:
             raise NoPlace(f"No place is free: {obstacle.sentence()}. {again}")
         full = queue_obstacle(self._limits, waiting, asking.requester)
         if full is not None:
-            raise NoPlace(f"No place is free, and too many wait for one: {full.sentence()}. {again}")
+            raise NoPlace(f"No place is free, and at most {full.limit} evaluations may wait {full.whose}. {again}")
 
 
 def is_waiting(row: EvaluationRow) -> bool:

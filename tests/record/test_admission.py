@@ -139,7 +139,7 @@ def test_more_jobs_than_may_ever_run_are_refused_before_anything_is_recorded(lim
     ("limits", "words"),
     [
         ({"when_full": "refuse"}, "at most 1 evaluations at once in all"),
-        ({"waiting": 1}, "too many wait"),
+        ({"waiting": 1}, "may wait in all"),
         ({"waiting_per_requester": 1}, "for each requester"),
     ],
 )
