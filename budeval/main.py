@@ -51,7 +51,8 @@ class Application:
     def __init__(self, settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> None:
         database = open_database(settings.database_url)
         self.database = database
-        self.record = Record(database, Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file))
+        sealer = Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file)
+        self.record = Record(database, sealer, settings.admission)
         self.outbox = Outbox(database)
         self.publisher = DaprPublisher(settings.pubsub_name, settings.notification_format)
         self.notifier = Notifier(self.outbox, self.publisher)
@@ -62,7 +63,7 @@ class Application:
         activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
-        self.service = EvaluationService(self.record, self.workflows)
+        self.service = EvaluationService(self.record, self.workflows, self.notifier)
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
         self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)

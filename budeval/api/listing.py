@@ -40,6 +40,8 @@ class EvaluationQuery(PageQuery):
     """Filters, sort and page; every filter that is given must fit."""
 
     status: WorkflowStatus | None = None
+    queued: bool | None = None
+    """Whether they wait for a place."""
     model: ShortText | None = None
     dataset: ShortText | None = None
     """dataset_id of at least one run."""
@@ -65,6 +67,7 @@ class EvaluationQuery(PageQuery):
         """The filters alone."""
         return Criteria(
             status=self.status,
+            queued=self.queued,
             model=self.model,
             dataset=self.dataset,
             source=self.source,

@@ -30,6 +30,13 @@ class RecordCollector(Collector):
             if status in counts:
                 evaluations.add_metric([status], counts[status])
         yield evaluations
+        places = self._record.admission.counts()
+        for name, meaning, value in (
+            ("budeval_evaluations_running", "Evaluations that have a place and have not ended", places.running),
+            ("budeval_evaluations_running_jobs", "Runs of those evaluations, each a Job", places.jobs),
+            ("budeval_evaluations_queued", "Evaluations that wait for a place", places.waiting),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=value)
         yield GaugeMetricFamily(
             "budeval_evaluations_notifications_waiting",
             "Evaluations with notifications that could not be published yet",

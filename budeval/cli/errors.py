@@ -7,6 +7,7 @@ from budeval.client import (
     Conflict,
     InvalidRequest,
     NotFound,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -47,4 +48,6 @@ def advice(error: BudevalClientError) -> str:
     """What the user can do, where that is not said by the error itself."""
     if isinstance(error, Unauthorized):
         return "Give a token that is valid: BUDEVAL_TOKEN, BUDEVAL_TOKEN_FILE, or budeval context set."
+    if isinstance(error, TooManyRequests):
+        return f"Try again in {error.retry_after:g} s." if error.retry_after else "Try again later."
     return "" if exit_code(error) is ExitCode.USAGE else "budeval doctor says more."

@@ -118,6 +118,9 @@ def start(
 def list_evaluations(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(case_sensitive=False, help="Only with this status.")] = None,
+    queued: Annotated[
+        bool | None, typer.Option("--queued/--not-queued", help="Only those that wait for a place, or do not.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Only on this data set.", autocompletion=DatasetCompletion)
@@ -138,7 +141,8 @@ def list_evaluations(
     session = session_of(context)
     with session.client() as client:
         found = client.evaluations(
-            status=status, model=model, dataset=dataset, source=source, sort=sort, page_size=min(limit, 200),
+            status=status, queued=queued, model=model, dataset=dataset, source=source, sort=sort,
+            page_size=min(limit, 200),
             experiment_id=str(experiment) if experiment else None,
             created_after=_aware(after), created_before=_aware(before),
         )  # fmt: skip

@@ -29,6 +29,16 @@ def minutes_left(minutes: int | None, status: str) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
+def place(evaluation: Evaluation) -> str:
+    """Where an evaluation stands in the queue, and what for; empty where it does not wait."""
+    queue = evaluation.queue
+    if queue is None:
+        return ""
+    whose = "" if queue.scope == "all" else " of the same requester"
+    why = f": at most {queue.limit} {queue.waiting_for}{whose} at once" if queue.waiting_for else ""
+    return f"waiting, place {queue.position}{why}"
+
+
 def summary_row(summary: EvaluationSummary) -> list[str]:
     """A row of a list."""
     runs = f"{summary.runs_succeeded}/{summary.runs_total}"
@@ -39,7 +49,7 @@ def summary_row(summary: EvaluationSummary) -> list[str]:
         summary.model_name,
         ", ".join(summary.datasets),
         runs + failed,
-        minutes_left(summary.eta_minutes, summary.status),
+        "waiting" if summary.queued else minutes_left(summary.eta_minutes, summary.status),
         when(summary.created_at),
     ]
 
@@ -82,10 +92,11 @@ def head_lines(evaluation: Evaluation) -> list[str]:
     """What an evaluation is, and how it stands."""
     left = minutes_left(evaluation.eta_minutes, evaluation.status)
     cancelled = f", cancelled by {evaluation.cancelled_by}" if evaluation.cancelled_by else ""
+    waiting = f", {place(evaluation)}" if evaluation.queue else ""
     times = f"created {when(evaluation.created_at)}"
     times += f", ended {when(evaluation.ended_at)}" if evaluation.ended_at else ""
     return [
-        f"{evaluation.eval_id}  {evaluation.status}{cancelled}" + (f", about {left} left" if left else ""),
+        f"{evaluation.eval_id}  {evaluation.status}{waiting}{cancelled}" + (f", about {left} left" if left else ""),
         f"{evaluation.model_name} by {evaluation.engine}, asked for by {evaluation.source}, {times}",
     ]
 
@@ -119,6 +130,7 @@ def log_lines(evaluation: Evaluation) -> list[str]:
     left = minutes_left(evaluation.eta_minutes, evaluation.status)
     lines = [f"{step.title}: {step.status}" for step in evaluation.steps if step.status != "PENDING"]
     lines += [f"{run.dataset_id}: {questions(run)} questions" for run in evaluation.runs if run.progress.total]
+    lines += [place(evaluation)] if evaluation.queue else []
     lines += [f"{run.dataset_id}: {run.status}" for run in evaluation.runs if run.status not in ("Pending", "Running")]
     lines += [f"about {left} left"] if left else []
     lines += failures(evaluation)

@@ -115,6 +115,7 @@ class Client:
         self,
         *,
         status: str | None = None,
+        queued: bool | None = None,
         model: str | None = None,
         dataset: str | None = None,
         source: str | None = None,
@@ -127,6 +128,7 @@ class Client:
         """Evaluations, by default the newest first; asks for further pages as they are needed."""
         wanted = {
             "status": status,
+            "queued": None if queued is None else str(queued).lower(),
             "model": model,
             "dataset": dataset,
             "source": source,

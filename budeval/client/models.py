@@ -95,6 +95,18 @@ class Run(Answer):
     duration_seconds: float | None = None
 
 
+class Queue(Answer):
+    """Where an evaluation stands that waits for a place."""
+
+    position: int
+    """Among all who wait, from 1."""
+    waiting_for: str | None = None
+    """What there is too much of; none: it is about to get its place."""
+    limit: int | None = None
+    scope: str | None = None
+    """``all``, or ``requester``: whom the limit is for."""
+
+
 class Evaluation(Answer):
     """An evaluation, whole."""
 
@@ -112,6 +124,8 @@ class Evaluation(Answer):
     eta_minutes: int | None = None
     error: ErrorInfo | None = None
     cancelled_by: str | None = None
+    queue: Queue | None = None
+    """None: it does not wait for a place."""
     steps: list[Step]
     runs: list[Run]
 
@@ -132,6 +146,8 @@ class EvaluationSummary(Answer):
     eval_id: str
     experiment_id: str | None = None
     status: str
+    queued: bool = False
+    """Whether it waits for a place."""
     model_name: str
     engine: str
     source: str

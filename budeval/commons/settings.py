@@ -8,11 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PollInterval = Annotated[int, Field(ge=1, le=3600)]
 MaximumChecks = Annotated[int, Field(ge=1, le=100_000)]
+Limit = Annotated[PositiveInt | None, BeforeValidator(lambda value: None if value == "none" else value)]
+"""At most so many; ``none``: as many as come. An empty variable counts as not set, so it cannot say that."""
 
 
 class MonitorSettings(BaseModel):
@@ -26,6 +37,24 @@ class MonitorSettings(BaseModel):
     """Checks before an evaluation is timed out: two hours at 30 s (the guide's value)."""
     progress_every: Annotated[int, Field(ge=1, le=10_000)] = 10
     """A progress notification at least every so many checks: five minutes at 30 s (the guide's value)."""
+
+
+class AdmissionLimits(BaseModel):
+    """How much may run and wait at once; none: without limit. A requester is who the service knows as asking."""
+
+    model_config = ConfigDict(frozen=True)
+
+    evaluations: Limit = None
+    """Evaluations that have been let in and have not ended."""
+    evaluations_per_requester: Limit = None
+    jobs: Limit = None
+    """Runs of those evaluations, each a Kubernetes Job."""
+    jobs_per_requester: Limit = None
+    waiting: Limit = None
+    """Evaluations that wait for a place."""
+    waiting_per_requester: Limit = None
+    when_full: Literal["queue", "refuse"] = "queue"
+    """What happens to a request for which there is no place."""
 
 
 class Settings(BaseSettings):
@@ -65,6 +94,19 @@ class Settings(BaseSettings):
     max_checks: MaximumChecks = 240
     progress_every: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Defaults of :class:`MonitorSettings`."""
+
+    maximum_evaluations: Limit = 100
+    """Evaluations that run at once. At 30 s between checks that is three checks a second: a quarter of the workers."""
+    maximum_evaluations_per_requester: Limit = None
+    """The same for each who asks. Unlimited: without access control everybody is one requester."""
+    maximum_jobs: Limit = 500
+    """Jobs at once: as many as five nodes have pods by default (110 each). The largest request has 200."""
+    maximum_jobs_per_requester: Limit = None
+    maximum_waiting: Limit = 1000
+    """Evaluations that wait for a place, before requests are refused: each keeps its sealed key in the record."""
+    maximum_waiting_per_requester: Limit = None
+    when_full: Literal["queue", "refuse"] = "queue"
+    """``queue``: an evaluation without a place waits for one. ``refuse``: its request is answered with 429."""
 
     database_url: str = "sqlite:///.budeval/record.sqlite"
     """SQLAlchemy URL of the record. PostgreSQL: ``postgresql+psycopg://...``."""
@@ -107,6 +149,19 @@ class Settings(BaseSettings):
         """The defaults of every evaluation's monitor."""
         return MonitorSettings(
             poll_interval=self.poll_interval, max_checks=self.max_checks, progress_every=self.progress_every
+        )
+
+    @property
+    def admission(self) -> AdmissionLimits:
+        """How much may run and wait."""
+        return AdmissionLimits(
+            evaluations=self.maximum_evaluations,
+            evaluations_per_requester=self.maximum_evaluations_per_requester,
+            jobs=self.maximum_jobs,
+            jobs_per_requester=self.maximum_jobs_per_requester,
+            waiting=self.maximum_waiting,
+            waiting_per_requester=self.maximum_waiting_per_requester,
+            when_full=self.when_full,
         )
 
     @property

@@ -35,6 +35,7 @@ def test_a_new_evaluation_is_shown_with_its_steps_and_runs(service):
         "eta_minutes": None,
         "error": None,
         "cancelled_by": None,
+        "queue": None,
     }
     assert [(step["id"], step["status"]) for step in shown["steps"]] == [
         ("verify_cluster_connection", "PENDING"),

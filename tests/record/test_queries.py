@@ -66,6 +66,7 @@ def test_a_summary_says_how_an_evaluation_stands(record):
         "eval_id": id_of(1),
         "experiment_id": EXPERIMENT,
         "status": "RUNNING",
+        "queued": False,
         "model_name": "small-model",
         "engine": "opencompass",
         "source": "budapp",
