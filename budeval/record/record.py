@@ -122,7 +122,7 @@ class Record:
                         questions_total=0,
                     )
                 )
-            note(session, _locked(session, evaluation.eval_id), happenings.created(evaluation))
+            note(session, _locked(session, evaluation.eval_id), happenings.created(evaluation, requested_by))
         return True
 
     def is_same_request(self, eval_id: str, request_body: bytes) -> bool:
@@ -407,6 +407,7 @@ def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
         model_name=definition.model.model_name,
         engine=definition.engine,
         source=definition.source,
+        requested_by=row.requested_by,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
