@@ -71,13 +71,12 @@ class OidcCallers:
         name = _name(claims, self._rules.name_claim)
         if role is None:
             raise Roleless(f"no value of the claim {self._rules.role_claim!r} gives a role here")
-        return Caller(name, role, datetime.fromtimestamp(int(claims["exp"]), UTC))
+        return Caller(name, role, _end(claims))
 
     def _claims(self, token: str) -> dict[str, Any]:
         rules = self._rules
         # Before a key is looked for: what can never be valid must not make the provider be asked.
-        _check_header(token, rules.algorithms)
-        key = self._key(token)
+        key = self._key(_key_id(token, rules.algorithms))
         try:
             return jwt.decode(
                 token,
@@ -93,21 +92,27 @@ class OidcCallers:
         except (TypeError, ValueError, OverflowError) as error:
             raise Unrecognised("the token's claims are not of the right kind") from error
 
-    def _key(self, token: str) -> jwt.PyJWK:
-        if time.monotonic() < self._silent_until:
-            raise RecognitionUnavailable("the identity provider did not answer a moment ago; try again")
+    def _key(self, kid: str) -> jwt.PyJWK:
+        # One at a time: those who waited learn that the provider is silent instead of waiting for it once more.
+        with self._lock:
+            if time.monotonic() < self._silent_until:
+                raise RecognitionUnavailable("the identity provider did not answer a moment ago; try again")
+            try:
+                client = self._keys()
+                client.get_signing_keys()
+            except (jwt.PyJWKClientConnectionError, httpx.HTTPError, OSError) as error:
+                raise self._silent(f"does not answer: {type(error).__name__}") from error
+            except (jwt.PyJWTError, ValueError) as error:
+                raise self._silent("does not publish keys as it should") from error
+            return self._matching(client, kid)
+
+    def _matching(self, client: jwt.PyJWKClient, kid: str) -> jwt.PyJWK:
         try:
-            return self._keys().get_signing_key_from_jwt(token)
-        except (jwt.PyJWKClientConnectionError, httpx.HTTPError, OSError) as error:
+            return client.get_signing_key(kid)
+        except jwt.PyJWKClientConnectionError as error:
             raise self._silent(f"does not answer: {type(error).__name__}") from error
-        except (jwt.PyJWKSetError, jwt.PyJWKError) as error:
-            raise self._silent("publishes no usable keys") from error
-        except jwt.PyJWKClientError as error:
+        except (jwt.PyJWTError, ValueError) as error:
             raise Unrecognised("the token's key is not one of the identity provider's") from error
-        except jwt.PyJWTError as error:
-            raise Unrecognised(_reason(error)) from error
-        except ValueError as error:
-            raise self._silent("does not answer with JSON") from error
 
     def _silent(self, what: str) -> RecognitionUnavailable:
         self._silent_until = time.monotonic() + PAUSE_SECONDS
@@ -115,16 +120,15 @@ class OidcCallers:
         return RecognitionUnavailable(f"the identity provider {what}; try again")
 
     def _keys(self) -> jwt.PyJWKClient:
-        with self._lock:
-            if self._client is None:
-                url = self._rules.jwks_url or discovered(self._rules.issuer)
-                self._client = jwt.PyJWKClient(
-                    url,
-                    lifespan=KEYS_LIFESPAN_SECONDS,
-                    timeout=PROVIDER_TIMEOUT_SECONDS,
-                    cooldown_duration=self._cooldown,
-                )
-            return self._client
+        if self._client is None:
+            url = self._rules.jwks_url or discovered(self._rules.issuer)
+            self._client = jwt.PyJWKClient(
+                url,
+                lifespan=KEYS_LIFESPAN_SECONDS,
+                timeout=PROVIDER_TIMEOUT_SECONDS,
+                cooldown_duration=self._cooldown,
+            )
+        return self._client
 
 
 def discovered(issuer: str) -> str:
@@ -177,13 +181,23 @@ def _name(claims: dict[str, Any], claim: str) -> str:
     return name
 
 
-def _check_header(token: str, algorithms: tuple[str, ...]) -> None:
+def _end(claims: dict[str, Any]) -> datetime:
     try:
-        algorithm = jwt.get_unverified_header(token).get("alg")
+        return datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise Unrecognised("the token's end is no time") from error
+
+
+def _key_id(token: str, algorithms: tuple[str, ...]) -> str:
+    try:
+        header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise Unrecognised("the token is not known") from error
-    if algorithm not in algorithms:
+    if header.get("alg") not in algorithms:
         raise Unrecognised("the token is signed by an algorithm that is not allowed")
+    if not isinstance(header.get("kid"), str):
+        raise Unrecognised("the token does not say by which key it is signed")
+    return str(header["kid"])
 
 
 _REASONS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
