@@ -138,7 +138,7 @@ class Gate:
     def _token(self, scope: Scope) -> str:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         if not given:
-            raise self._unauthorized(scope, "Send a bearer token: Authorization: Bearer TOKEN.", error="")
+            raise self._unauthorized(scope, "Send a token in the header Authorization, as: Bearer TOKEN.", error="")
         header: str = given[0].decode("latin-1").strip()
         scheme, _, token = header.partition(" ")
         token = token.strip()

@@ -190,6 +190,13 @@ def test_the_scheme_is_read_as_http_has_it(guarded, scheme):
     assert guarded.client.get("/evals", headers={"Authorization": f"{scheme} {VIEWER}"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Basic x"}, bearer(STRANGER), bearer(EXPIRED), bearer(VIEWER)]
+)
+def test_the_redactor_leaves_the_words_of_a_refusal_whole(guarded, headers):
+    assert "redacted" not in guarded.client.post("/evals/start", headers=headers).text
+
+
 def test_nobody_is_told_whether_an_evaluation_exists(guarded):
     assert guarded.start(a_request(), headers=bearer(OPERATOR)).status_code == 200
     there = guarded.client.get(f"/evals/{EVAL_ID}")
@@ -285,7 +292,7 @@ def test_refusals_are_logged_and_counted_without_the_token(service_with, caplog)
     assert told[:4] == [
         "refused GET /evals from 127.0.0.1: The token is not known.",
         "refused GET /evals from 127.0.0.1: The token 'rip' has expired.",
-        "refused GET /evals from 127.0.0.1: Send a bearer token: Authorization: Bearer TOKEN.",
+        "refused GET /evals from 127.0.0.1: Send a token in the header Authorization, as: Bearer TOKEN.",
         "refused POST /evals/start from 127.0.0.1: POST here needs the role operator; the token of 'vera' has viewer.",
     ]
     assert "canary" not in caplog.text
