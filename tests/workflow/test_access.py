@@ -1,4 +1,4 @@
-"""Access with a real sidecar: tokens from its secret store, requests and calls that come through it."""
+"""Access with a real sidecar: tokens from its secret store, and requests that come through it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.dapr_harness import APP_ID, HOST, component, wait_for, write_components
+from tests.dapr_harness import component, wait_for, write_components
 from tests.tokens import ENTRIES, OPERATOR, STRANGER, VIEWER, bearer, entry
 from tests.workflow.stack import Evaluation, Stack
 from tests.workflow.test_border import TOKENS, publish_request, restart_with_tokens
@@ -100,24 +100,6 @@ def test_a_service_that_starts_before_its_sidecar_waits_for_the_tokens(guarded: 
     assert [check["ok"] for check in checks if check["name"] == "access"] == [False]
     guarded.daprd.start()
     wait_for(lambda: status(guarded, VIEWER) == 200, 20, "the token is good")
-
-
-def invoke(stack: Stack, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
-    """A call of another application, as it comes through the sidecars."""
-    url = f"http://{HOST}:{stack.ports.daprd_http}/v1.0/invoke/{APP_ID}/method/{path}"
-    sidecar = {"dapr-api-token": TOKENS["DAPR_API_TOKEN"]}
-    return httpx.request(method, url, headers={**sidecar, **headers}, json={}, timeout=20)
-
-
-def test_who_calls_through_the_sidecars_needs_a_token_all_the_same(guarded: Stack) -> None:
-    assert invoke(guarded, "GET", "whoami", {}).status_code == 401
-    assert invoke(guarded, "GET", "whoami", bearer(VIEWER)).json()["name"] == "vera"
-    assert invoke(guarded, "POST", "evals/start", bearer(VIEWER)).status_code == 403
-
-
-def test_nobody_delivers_requests_in_the_sidecars_name(guarded: Stack) -> None:
-    assert invoke(guarded, "POST", "events/evaluations", {}).status_code == 401
-    assert invoke(guarded, "GET", "dapr/subscribe", bearer(OPERATOR)).status_code == 401
 
 
 def test_no_token_is_in_any_log(guarded: Stack) -> None:
