@@ -46,6 +46,8 @@ class EvaluationQuery(PageQuery):
     dataset: ShortText | None = None
     """dataset_id of at least one run."""
     source: ShortText | None = None
+    requested_by: ShortText | None = None
+    """Name of the caller who asked for it."""
     experiment_id: Uuid | None = None
     created_after: Time | None = None
     """RFC 3339; at this time or later."""
@@ -71,6 +73,7 @@ class EvaluationQuery(PageQuery):
             model=self.model,
             dataset=self.dataset,
             source=self.source,
+            requested_by=self.requested_by,
             experiment_id=str(self.experiment_id) if self.experiment_id else None,
             created_after=self.created_after,
             created_before=self.created_before,

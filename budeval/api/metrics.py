@@ -5,7 +5,14 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -57,6 +64,9 @@ class Metrics:
         self.registry.register(RecordCollector(record, outbox))
         self.requests = Histogram(
             "budeval_http_request_seconds", "Requests by route", ["method", "route", "status"], registry=self.registry
+        )
+        self.refused = Counter(
+            "budeval_http_refused", "Requests that were not let in", ["reason"], registry=self.registry
         )
 
     def router(self) -> APIRouter:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budeval.cli.output import STATUS_STYLES, shown
-from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run
+from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run, TimelineEntry
 
 SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created")
 RUN_HEADERS = ("run", "data set", "status", "questions", "scores")
@@ -20,6 +20,12 @@ MARKS = {"PENDING": "·", "RUNNING": "▸", "COMPLETED": "✓"}
 def when(time: datetime | None) -> str:
     """A time in the user's zone."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+
+
+def timeline_row(entry: TimelineEntry) -> list[str]:
+    """A row for something that happened."""
+    what = f"{entry.title}, by {entry.actor}" if entry.actor else entry.title
+    return [when(entry.at), entry.kind, str(entry.count), what, entry.message or ""]
 
 
 def minutes_left(minutes: int | None, status: str) -> str:
@@ -97,8 +103,13 @@ def head_lines(evaluation: Evaluation) -> list[str]:
     times += f", ended {when(evaluation.ended_at)}" if evaluation.ended_at else ""
     return [
         f"{evaluation.eval_id}  {evaluation.status}{waiting}{cancelled}" + (f", about {left} left" if left else ""),
-        f"{evaluation.model_name} by {evaluation.engine}, asked for by {evaluation.source}, {times}",
+        f"{evaluation.model_name} by {evaluation.engine}, asked for by {_asker(evaluation)}, {times}",
     ]
+
+
+def _asker(evaluation: Evaluation) -> str:
+    by = evaluation.requested_by
+    return evaluation.source if by in (None, evaluation.source) else f"{by} for {evaluation.source}"
 
 
 def live_view(evaluation: Evaluation) -> RenderableType:

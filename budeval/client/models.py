@@ -118,6 +118,8 @@ class Evaluation(Answer):
     model_name: str
     engine: str
     source: str
+    requested_by: str | None = None
+    """Who asked for it, as the service knows the caller."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -151,6 +153,7 @@ class EvaluationSummary(Answer):
     model_name: str
     engine: str
     source: str
+    requested_by: str | None = None
     datasets: list[str] = []
     created_at: datetime
     started_at: datetime | None = None
@@ -233,6 +236,16 @@ class Readiness(Answer):
 
     ready: bool
     checks: list[Check]
+
+
+class Identity(Answer):
+    """As whom the service knows the caller."""
+
+    name: str
+    role: str
+    """``viewer``, ``operator`` or ``admin``."""
+    expires_at: datetime | None = None
+    """When the token ends to be valid; none: it has no end."""
 
 
 class StartedEvaluation(Answer):

@@ -23,10 +23,10 @@ _ENDED_TITLES = {
 }
 
 
-def created(evaluation: Evaluation) -> Happening:
+def created(evaluation: Evaluation, by: str) -> Happening:
     """Somebody asked for the evaluation."""
-    message = f"{len(evaluation.runs)} runs of {evaluation.model.model_name}"
-    return Happening(Kind.CREATED, "Evaluation requested", message, actor=evaluation.source)
+    message = f"{len(evaluation.runs)} runs of {evaluation.model.model_name}, for {evaluation.source}"
+    return Happening(Kind.CREATED, "Evaluation requested", message, actor=by)
 
 
 def tried_again(evaluation: Evaluation, by: str) -> Happening:

@@ -55,6 +55,7 @@ class Criteria(NamedTuple):
     model: str | None = None
     dataset: str | None = None
     source: str | None = None
+    requested_by: str | None = None
     experiment_id: str | None = None
     created_after: datetime | None = None
     """At this time or later."""
@@ -95,6 +96,7 @@ _COLUMNS = (
     EvaluationRow.model_name,
     EvaluationRow.engine,
     EvaluationRow.source,
+    EvaluationRow.requested_by,
     EvaluationRow.created_at,
     EvaluationRow.started_at,
     EvaluationRow.ended_at,
@@ -109,6 +111,7 @@ def _conditions(criteria: Criteria) -> list[ColumnElement[bool]]:
         (table.status, criteria.status),
         (table.model_name, criteria.model),
         (table.source, criteria.source),
+        (table.requested_by, criteria.requested_by),
         (table.experiment_id, criteria.experiment_id),
     )
     found: list[ColumnElement[bool]] = [column == value for column, value in wanted if value is not None]

@@ -160,7 +160,7 @@ class Record:
                     )
                 )
             recorded = _locked(session, evaluation.eval_id)
-            note(session, recorded, happenings.created(evaluation))
+            note(session, recorded, happenings.created(evaluation, requested_by))
             self.admission.ask(session, recorded)
         return True
 
@@ -578,6 +578,7 @@ def _view(row: EvaluationRow, runs: list[RunView], queue: QueueView | None) -> E
         model_name=definition.model.model_name,
         engine=definition.engine,
         source=definition.source,
+        requested_by=row.requested_by,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -61,6 +61,8 @@ class EvaluationView(BaseModel):
     model_name: str
     engine: str
     source: str
+    requested_by: str
+    """Who asked for it, as the service knows the caller; ``source`` is what the request says of itself."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -85,6 +87,8 @@ class EvaluationSummary(BaseModel):
     model_name: str
     engine: str
     source: str
+    requested_by: str
+    """Who asked for it, as the service knows the caller; ``source`` is what the request says of itself."""
     datasets: list[str]
     """Data sets in the order of the request, each once."""
     created_at: datetime

@@ -32,6 +32,7 @@ def test_a_new_evaluation_is_shown_with_its_steps_and_runs(service):
         "model_name": "gpt-oss-20b",
         "engine": "opencompass",
         "source": "budapp",
+        "requested_by": "api",
         "eta_minutes": None,
         "error": None,
         "cancelled_by": None,
