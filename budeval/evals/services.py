@@ -101,7 +101,9 @@ class EvaluationService:
 
     def _check_same(self, eval_id: str, request_body: bytes) -> None:
         if self._record.view(eval_id).status.ended:
-            raise EvaluationConflict(f"evaluation {eval_id} has ended; start a new one under a new eval_id")
+            raise EvaluationConflict(
+                f"evaluation {eval_id} has ended; retry it, or start a new one under a new eval_id"
+            )
         if not self._record.is_same_request(eval_id, request_body):
             raise EvaluationConflict(f"eval_id {eval_id} was used for another request; choose a new one")
 
