@@ -70,9 +70,10 @@ class Application:
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
         volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
-        activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
-        self.runtime = Runtime(activities, settings.workflow_workers)
+        results = ResultsProcessor(volume)
         self.workflows = WorkflowClient()
+        activities = Activities(settings, self.record, self.notifier, orchestrator, results, self.workflows)
+        self.runtime = Runtime(activities, settings.workflow_workers)
         self.service = EvaluationService(self.record, self.workflows, self.notifier)
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
