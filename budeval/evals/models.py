@@ -117,6 +117,10 @@ class ErrorInfo(Value):
         return f"{text} {self.resolution}" if self.resolution else text
 
 
+CANCELLED = ErrorInfo(reason="Cancelled", message="The evaluation was cancelled.")
+"""Why an evaluation ended that somebody cancelled."""
+
+
 class Closing(Value):
     """Input of the workflow ``close_evaluation``: how an evaluation ends whose own workflow did not say so."""
 
