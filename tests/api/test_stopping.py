@@ -41,6 +41,7 @@ class Process:
         self._environment = {
             "PATH": os.defpath,
             "BUDEVAL_PORT": str(self.port),
+            "BUDEVAL_ACCESS": "off",
             "BUDEVAL_DATABASE_URL": f"sqlite:///{directory}/record.sqlite",
             "BUDEVAL_SEALING_KEYS": key,
             "BUDEVAL_PLAYBOOK_RUN_DIR": str(directory / "runs"),
