@@ -20,7 +20,9 @@ from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.inventory import InventoryKeeper
 from budeval.evals.notifications import Notifier
+from budeval.evals.preflight import Preflight
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
 from budeval.evals.results_processor import MountedResults, ResultsProcessor
@@ -53,6 +55,8 @@ class Application:
         activities = Activities(settings, self.record, self.notifier, orchestrator, results)
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
+        self.preflight = Preflight(settings, orchestrator)
+        self.inventory = InventoryKeeper(orchestrator, self.preflight, settings.dataset_refresh)
         self.service = EvaluationService(self.record, self.workflows)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
@@ -93,7 +97,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.add_middleware(SidecarToken, token=settings.app_api_token, sidecar_paths=SIDECAR_PATHS)
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
-    app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(evaluation_router(joined.service, settings.monitor, joined.preflight, joined.inventory))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from budeval.jobs.checks import Check
+
 MAXIMUM_RUNS = 200
 """Runs of one evaluation: their engine configurations share one ConfigMap, which Kubernetes bounds at 1 MiB."""
 MAXIMUM_NAME_IN_RUN_ID = 240
@@ -239,3 +241,5 @@ class Problem(BaseModel):
     detail: str
     instance: str | None = None
     errors: list[FieldProblemBody] | None = None
+    checks: list[Check] | None = None
+    """All that a preflight looked at, where it is the reason."""

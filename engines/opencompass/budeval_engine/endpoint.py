@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-from budeval_engine.logbook import masked
 from budeval_engine.outcome import EngineError, Reason
 
 Message = Mapping[str, Any]
@@ -133,7 +132,6 @@ class EndpointClient:
         self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
         self._url = f"{base}/chat/completions"
         self._model = model
-        self._key = key
         self._retries = retries
         self._length_field = "max_completion_tokens" if _REASONING_MODEL.fullmatch(model) else "max_tokens"
 
@@ -165,38 +163,31 @@ class EndpointClient:
         raise AssertionError("range(n + 1) is never empty")
 
     def _attempt(self, request: Mapping[str, Any]) -> Completion:
-        status, body, retry_after = self._post(request)
-        if status == 200:
-            try:
-                return read_completion(body)
-            except (EngineError, QuestionRefused):
-                # Told without the key, which an endpoint may quote and an excerpt may cut in two.
-                return read_completion(masked(body, self._key))
-        problem = fault(status, masked(body, self._key))
-        if isinstance(problem, EngineError) and not problem.permanent:
-            raise _BusyError(problem, retry_after)
-        raise problem
-
-    def _post(self, request: Mapping[str, Any]) -> tuple[int, str, str | None]:
-        """Return the status, the body and the header `retry-after`."""
         try:
-            with self._client.stream("POST", self._url, json=request) as response:
-                body = _bounded(response)
+            response = self._post(request)
         except httpx.InvalidURL as error:
             raise EngineError(Reason.INVALID_CONFIGURATION, f"model.endpoint is not a usable URL: {error}.") from error
         except httpx.HTTPError as error:
             raise _BusyError(_unreachable(error), None) from error
-        text = body.decode(response.encoding or "utf-8", errors="replace")
-        return response.status_code, text, response.headers.get("retry-after")
-
-
-def _bounded(response: httpx.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > _TOO_LARGE:
+        if len(response.content) > _TOO_LARGE:
             raise QuestionRefused(f"The endpoint's answer is larger than {_TOO_LARGE} bytes.")
-    return bytes(body)
+        if response.status_code == 200:
+            return read_completion(response.text)
+        problem = fault(response.status_code, response.text)
+        if isinstance(problem, EngineError) and not problem.permanent:
+            raise _BusyError(problem, response.headers.get("retry-after"))
+        raise problem
+
+    def _post(self, request: Mapping[str, Any]) -> httpx.Response:
+        """Return the answer, of which no more is read than may be."""
+        body = bytearray()
+        with self._client.stream("POST", self._url, json=request) as response:
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _TOO_LARGE:
+                    break
+        kept = {name: response.headers[name] for name in ("content-type", "retry-after") if name in response.headers}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(body))
 
 
 class _BusyError(Exception):

@@ -66,17 +66,16 @@ def main() -> int:
         return 0
     os.environ.update(OFFLINE)
     budget = float(questions["seconds"]) - _LAST_WORDS_SECONDS
-    deadline = time.monotonic() + budget
-    alarm = threading.Timer(budget, _time_is_up, [report])
-    alarm.daemon = True
-    alarm.start()
     asking = threading.Thread(target=_ask, args=(questions.get("endpoint"), key, report), daemon=True)
     asking.start()
+    alarm = threading.Timer(budget, _time_is_up, [report, asking, budget])
+    alarm.daemon = True
+    alarm.start()
     _look_at_datasets(questions, report)
     # The endpoint may dribble for ever; then the alarm is what ends this.
-    asking.join(max(0.0, deadline - time.monotonic()))
-    report.tell(ended=not asking.is_alive())
+    asking.join()
     alarm.cancel()
+    report.tell(ended=True)
     return 0
 
 
@@ -151,7 +150,10 @@ def _own_stream() -> TextIO:
     return own
 
 
-def _time_is_up(report: Report) -> None:
+def _time_is_up(report: Report, asking: threading.Thread, seconds: float) -> None:
+    if asking.is_alive():
+        message = f"The endpoint did not answer within {seconds:g} s."
+        report.tell(check="endpoint", reason=Reason.ENDPOINT_UNREACHABLE.value, message=message)
     report.tell(ended=False)
     os._exit(0)
 
