@@ -31,6 +31,7 @@ from budeval.client.models import (
     EvaluationRequest,
     EvaluationSummary,
     FieldProblem,
+    PreflightCheck,
     Problem,
     Progress,
     Readiness,
@@ -41,6 +42,7 @@ from budeval.client.models import (
     StartedEvaluation,
     Step,
     TimelineEntry,
+    Validation,
 )
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Forbidden",
     "InvalidRequest",
     "NotFound",
+    "PreflightCheck",
     "Problem",
     "ProblemError",
     "Progress",
@@ -80,4 +83,5 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",
+    "Validation",
 ]
