@@ -106,12 +106,13 @@ class InventoryKeeper:
         if report.present is None:
             raise no_report(seen)
         found = {name: finding for name, finding in report.datasets.items() if name in paths}
+        broken = frozenset(name for name, finding in found.items() if finding.reason is not None)
         counts = {name: finding.questions for name, finding in found.items() if finding.questions is not None}
         with self._lock:
             self._known = Inventory(
                 present=frozenset(report.present) & paths.keys(),
                 questions=_kept(known.questions, report.present) | counts,
-                broken=frozenset(name for name, finding in found.items() if finding.reason is not None),
+                broken=(known.broken & frozenset(report.present)) - found.keys() | broken,
                 checked_at=utc_now(),
             )
             self._next_look = self._clock() + self._refresh_seconds
