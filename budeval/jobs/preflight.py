@@ -25,6 +25,8 @@ JsonObject = Mapping[str, Any]
 
 _CLUSTER = ("namespace", "permissions", "volume")
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
+_NO_PROGRAM = frozenset({"StartError", "ContainerCannotRun"})
+"""The image was there, but has nothing that could be started."""
 _CREATE_PODS = str(PREFLIGHT_PERMISSIONS[0])
 
 _DENIED_BY_ROLE = re.compile(r"cannot create resource")
@@ -224,6 +226,10 @@ def _findings(asked: Asked, report: ProbeReport, found: Diagnosis | None) -> lis
 def _image(asked: Asked, report: ProbeReport, found: Diagnosis | None) -> Check:
     if report.began or found is None:
         return ok("image", f"{asked.image} is on a node or was pulled")
+    if found.reason in _NO_PROGRAM:
+        return failed(
+            "image", f"{asked.image}: {found.reason}: {found.message}", "Set BUDEVAL_ENGINE_IMAGE to an engine."
+        )
     words = report.tail.rpartition("\n")[2] or found.message
     return warning(
         "image",

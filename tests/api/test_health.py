@@ -131,7 +131,8 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert openapi["openapi"].startswith("3.1.")
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
-        "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/results",
+        "/evals", "/evals/start", "/evals/validate", "/evals/{eval_id}", "/evals/{eval_id}/cancel",
+        "/evals/{eval_id}/results",
         "/evals/{eval_id}/timeline", "/evals/{eval_id}/events", "/engines", "/datasets",
         "/livez", "/readyz", "/metrics",
     }  # fmt: skip
@@ -166,6 +167,8 @@ def test_problems_are_documented_by_their_media_type(shared):
         ),
         *(("/evals/{eval_id}/results", status) for status in ("404", "406", "422", "503")),
         *((path, "422") for path in ("/engines", "/datasets")),
+        ("/datasets", "503"),
+        *(("/evals/validate", status) for status in ("413", "422", "503")),
         *(("/evals/start", status) for status in ("409", "413", "422", "503")),
         *(("/evals/{eval_id}", status) for status in ("404", "422", "503")),
         *(("/evals/{eval_id}/cancel", status) for status in ("404", "422", "503")),

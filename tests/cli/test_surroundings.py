@@ -11,7 +11,7 @@ from tests.cli.conftest import ended
 from tests.client.service import url_of
 
 TOKEN = "canary-of-a-token"
-COMMANDS = ("start", "list", "show", "watch", "results", "cancel", "gate", "datasets", "engines", "schema", "doctor",
+COMMANDS = ("start", "validate", "list", "show", "watch", "results", "cancel", "gate", "datasets", "engines", "schema", "doctor",
             "completion")  # fmt: skip
 
 

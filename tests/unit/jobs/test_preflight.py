@@ -133,11 +133,11 @@ def test_a_refusal_that_all_jobs_share_is_told_once():
 # ---------------------------------------------------------------- the probe
 
 
-def pod(phase="Succeeded", *, waiting=None, exit_code=0, conditions=()):
+def pod(phase="Succeeded", *, waiting=None, exit_code=0, conditions=(), reason="Error"):
     container = {"running": False, "ready": False, "waiting": waiting, "terminated": None}
     if waiting is None and phase != "Pending":
         container["terminated"] = {
-            "reason": "Completed" if exit_code == 0 else "Error", "exit_code": exit_code, "signal": None, "message": ""
+            "reason": "Completed" if exit_code == 0 else reason, "exit_code": exit_code, "signal": None, "message": ""
         }  # fmt: skip
     return {
         "name": "probe-x", "job": "probe", "job_uid": "u", "created": "2026-01-01T10:00:00Z", "deleted": None,
@@ -201,6 +201,12 @@ def test_an_older_image_is_a_warning_with_its_last_words():
     checks = by_id(seen(pod("Failed", exit_code=1), log="x\npython: No module named budeval_engine.preflight\n"))
     assert checks["image"].status is checks["endpoint"].status is checks["dataset:siqa_gen"].status is WARNING
     assert "No module named budeval_engine.preflight" in checks["image"].message
+
+
+def test_an_image_without_an_engine_fails():
+    checks = by_id(seen(pod("Failed", exit_code=128, reason="StartError")))
+    assert checks["image"].status is FAILED
+    assert "StartError" in checks["image"].message
 
 
 def test_what_was_not_reached_in_time_is_a_warning():
