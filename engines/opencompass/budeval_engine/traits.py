@@ -1,6 +1,7 @@
 """What can be said about a data set without its files: where they lie, and which scores come out."""
 
 import ast
+import functools
 import inspect
 import posixpath
 import textwrap
@@ -52,6 +53,7 @@ def metrics(datasets: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(found)
 
 
+@functools.cache  # reading a class's source takes long, and many data sets share a scorer
 def _metrics_of(evaluator: object) -> list[str]:
     name = evaluator if isinstance(evaluator, str) else getattr(evaluator, "__name__", "")
     if name in _KNOWN or not inspect.isclass(evaluator):
