@@ -31,8 +31,10 @@ from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.inventory import InventoryKeeper
 from budeval.evals.logs import RunLogs
 from budeval.evals.notifications import Notifier
+from budeval.evals.preflight import Preflight
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
 from budeval.evals.removal import EvaluationRemoval
@@ -78,6 +80,8 @@ class Application:
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
         self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
+        self.preflight = Preflight(settings, orchestrator)
+        self.inventory = InventoryKeeper(orchestrator, self.preflight, settings.dataset_refresh)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -133,7 +137,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     )
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
-    app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(evaluation_router(joined.service, settings.monitor, joined.preflight, joined.inventory))
     app.include_router(logs_router(joined.logs, joined.log_streams))
     app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))

@@ -31,6 +31,7 @@ from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.attempts import keeps_scores
 from budeval.evals.end_rules import END_RULES
+from budeval.evals.job_objects import evaluation_objects
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation, RunResult
 from budeval.evals.monitoring import (
     FIRST_ETA_MINUTES,
@@ -47,8 +48,7 @@ from budeval.evals.notifications import (
 )
 from budeval.evals.responses import ErrorResponse, SuccessResponse
 from budeval.evals.results_processor import ResultsProcessor
-from budeval.jobs.manifest import build_evaluation
-from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobStatus
+from budeval.jobs.models import EvaluationObjects, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.record import Record, happenings
@@ -292,28 +292,9 @@ class Activities:
         return cancelled
 
     def _objects(self, evaluation: Evaluation, api_key: SecretStr) -> EvaluationObjects:
-        settings = self._settings
         configs = self._record.engine_configs(evaluation.eval_id)
-        runs = [
-            JobSpecInput(
-                eval_id=evaluation.eval_id,
-                run_id=run.run_id,
-                attempt=evaluation.attempt,
-                engine_config=configs[run.run_id],
-                image=settings.engine_image,
-                image_pull_policy=settings.image_pull_policy,
-                namespace=StorageConfig.get_current_namespace(),
-                volume_claim=settings.pvc_name,
-                has_api_key=evaluation.has_api_key,
-                overlay=self._overlay,
-                active_deadline_seconds=evaluation.monitor.max_checks * evaluation.monitor.poll_interval,
-                ttl_seconds=settings.job_ttl,
-                backoff_limit=settings.job_backoff_limit,
-                asked_resources=evaluation.resources,
-            )
-            for run in evaluation.runs_of_attempt
-        ]
-        return build_evaluation(runs, api_key if evaluation.has_api_key else None)
+        namespace = StorageConfig.get_current_namespace()
+        return evaluation_objects(self._settings, self._overlay, namespace, evaluation, configs, api_key)
 
     def _sweep(self, state: MonitorState) -> Verdict:
         names = {run_id: job_name(state.eval_id, run_id, state.attempt) for run_id in state.remaining}
