@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from budeval import __version__
-from budeval.cli import catalogue_commands, evaluation_commands
+from budeval.cli import catalogue_commands, evaluation_commands, log_commands
 from budeval.cli.context_commands import contexts_app
 from budeval.cli.doctor import doctor
 from budeval.cli.errors import EXIT_CODES_HELP, ExitCode, UsageProblem, advice, exit_code
@@ -93,6 +93,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": evaluation_commands.list_evaluations,
     "show": evaluation_commands.show,
     "watch": evaluation_commands.watch,
+    "logs": log_commands.logs,
     "results": evaluation_commands.results,
     "cancel": evaluation_commands.cancel,
     "gate": evaluation_commands.gate,
