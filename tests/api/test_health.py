@@ -132,7 +132,8 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
         "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/results",
-        "/evals/{eval_id}/timeline", "/evals/{eval_id}/events", "/engines", "/datasets",
+        "/evals/{eval_id}/timeline", "/evals/{eval_id}/events", "/evals/{eval_id}/runs/{run_id}/logs",
+        "/engines", "/datasets",
         "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     for schema in openapi["components"]["schemas"].values():
@@ -165,6 +166,7 @@ def test_problems_are_documented_by_their_media_type(shared):
             for status in ("404", "422", "503")
         ),
         *(("/evals/{eval_id}/results", status) for status in ("404", "406", "422", "503")),
+        *(("/evals/{eval_id}/runs/{run_id}/logs", status) for status in ("404", "410", "422", "502", "503")),
         *((path, "422") for path in ("/engines", "/datasets")),
         *(("/evals/start", status) for status in ("409", "413", "422", "503")),
         *(("/evals/{eval_id}", status) for status in ("404", "422", "503")),
