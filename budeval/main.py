@@ -1,6 +1,7 @@
 """Composition root: joins everything, starts it and ends it."""
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,13 +10,17 @@ from fastapi import FastAPI
 
 from budeval import __version__
 from budeval.ansible.runner import PlaybookRunner
+from budeval.api.attempts import attempts_router
 from budeval.api.health import Readiness, health_router
+from budeval.api.links import document_links
 from budeval.api.log_streams import LogStreams
 from budeval.api.logs import logs_router
+from budeval.api.methods import refuse_other_methods
 from budeval.api.metrics import Metrics
 from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
 from budeval.api.problem import add_problem_handlers, document_problems
 from budeval.api.routes import evaluation_router
+from budeval.api.streams import OpenStreams
 from budeval.api.subscriptions import SIDECAR_PATHS, subscription_router
 from budeval.commons.logging import configure_logging
 from budeval.commons.sealing import Sealer
@@ -26,7 +31,8 @@ from budeval.evals.logs import RunLogs
 from budeval.evals.notifications import Notifier
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
-from budeval.evals.results_processor import MountedResults, ResultsProcessor
+from budeval.evals.removal import EvaluationRemoval
+from budeval.evals.results_processor import MountedResults, ResultsProcessor, Volume
 from budeval.evals.runtime import Runtime, WorkflowClient
 from budeval.evals.services import EvaluationService
 from budeval.record import Record
@@ -52,13 +58,14 @@ class Application:
         self.runner = PlaybookRunner(settings)
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
-        results = ResultsProcessor(orchestrator if mount is None else MountedResults(mount, orchestrator))
-        activities = Activities(settings, self.record, self.notifier, orchestrator, results)
+        volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
+        activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
         self.service = EvaluationService(self.record, self.workflows)
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
+        self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -93,6 +100,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
         summary="Durable LLM evaluations on Kubernetes",
         lifespan=lifespan,
     )
+    app.state.open_streams = OpenStreams()
     metrics = Metrics(joined.record, joined.outbox)
     app.add_middleware(BodyLimit, maximum_bytes=settings.maximum_body_bytes)
     app.add_middleware(SidecarToken, token=settings.app_api_token, sidecar_paths=SIDECAR_PATHS)
@@ -100,22 +108,39 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor))
     app.include_router(logs_router(joined.logs, joined.log_streams))
+    app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
     app.include_router(metrics.router())
     document_problems(app)
+    document_links(app)
+    refuse_other_methods(app)
     return app
+
+
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT, and then ends open streams before it waits for what is in flight."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        )
+        super().__init__(config)
+        self._streams: OpenStreams = app.state.open_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called once, on the event loop."""
+        self._streams.end()
+        await super().shutdown(sockets)
 
 
 def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     settings = get_settings()
     configure_logging(settings.log_format, settings.log_level)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-    )
+    Server(create_app(settings), settings).run()

@@ -8,16 +8,18 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from pydantic import SecretStr
 
+from budeval.cli.errors import ExitCode
+from budeval.cli.output import Output
+from budeval.cli.views import RESULT_HEADERS, result_rows
+from budeval.cli.watching import follow
+from budeval.client import BudevalClientError, Client, DatasetRun, EvaluationRequest, Results
 from dev.errors import StackError
 
 TOPIC = "budeval-demo"
@@ -26,10 +28,18 @@ LOCAL_MODEL = "smollm2-135m-instruct"
 LOCAL_DATASET = "siqa_gen"
 LOCAL_QUESTIONS = 24
 """About 15 s of a small model on two cores."""
-POLL_INTERVAL_SECONDS = 3
+CONFIGS: dict[str, str | int | float] = {"poll_interval": 3, "max_checks": 2400}
+PARAMETERS: dict[str, str | int | float] = {
+    "query_per_second": 50,
+    "max_out_len": 64,
+    "max_seq_len": 4096,
+    "batch_size": 4,
+}
 POLL_SECONDS = 0.5
-ENDED = ("COMPLETED", "FAILED", "TERMINATED")
 LAST_WORD_SECONDS = 20.0
+
+Told = dict[tuple[str, str], float]
+"""Scores by run id and metric."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,10 @@ class Subject:
         """The user's own model, or the small local one.
 
         Raises:
-            StackError: ENDPOINT is set without MODEL and DATASET.
+            StackError: ENDPOINT is set without MODEL and DATASET, or QUESTIONS is no number.
         """
         datasets = [name.strip() for name in environment.get("DATASET", "").split(",") if name.strip()]
-        questions = environment.get("QUESTIONS")
-        limit = int(questions) if questions else None
+        limit = _number(environment.get("QUESTIONS", ""))
         if not environment.get("ENDPOINT"):
             return cls(local_endpoint, LOCAL_MODEL, datasets or [LOCAL_DATASET], max_questions=limit or LOCAL_QUESTIONS)
         if not environment.get("MODEL") or not datasets:
@@ -62,28 +71,26 @@ class Subject:
         key = environment.get("OPENAI_API_KEY", "")
         return cls(environment["ENDPOINT"], environment["MODEL"], datasets, key, limit)
 
-    def request(self, eval_id: str) -> dict[str, Any]:
-        """Body of `POST /evals/start`."""
-        configs = {"poll_interval": POLL_INTERVAL_SECONDS, "max_checks": 2400, "max_questions": self.max_questions}
-        return {
-            "eval_id": eval_id,
-            "eval_model_info": {
-                "model_name": self.model,
-                "endpoint": self.endpoint,
-                "api_key": self.api_key,
-                "extra_args": {"query_per_second": "50", "max_out_len": "64", "max_seq_len": "4096", "batch_size": "4"},
-            },
-            "eval_datasets": [
-                {"dataset_id": name, "run_id": f"demo-{position}-{eval_id[:8]}"}
-                for position, name in enumerate(self.datasets, 1)
-            ],
-            "eval_configs": [
-                {"config_name": name, "config_value": value} for name, value in configs.items() if value is not None
-            ],
-            "engine": "opencompass",
-            "source": SOURCE,
-            "source_topic": TOPIC,
-        }
+    def request(self, eval_id: str) -> EvaluationRequest:
+        """What the service is asked for."""
+        limited = {} if self.max_questions is None else {"max_questions": self.max_questions}
+        return EvaluationRequest(
+            eval_id=eval_id,
+            model_name=self.model,
+            endpoint=self.endpoint,
+            api_key=SecretStr(self.api_key),
+            parameters=PARAMETERS,
+            datasets=[DatasetRun(dataset_id=name) for name in self.datasets],
+            configs={**CONFIGS, **limited},
+            source=SOURCE,
+            topics=[TOPIC],
+        )
+
+
+def _number(text: str) -> int | None:
+    if text and not text.isdigit():
+        raise StackError(f"QUESTIONS is the greatest number of questions, not {text!r}")
+    return int(text) if text else None
 
 
 class Subscriber:
@@ -92,7 +99,7 @@ class Subscriber:
     def __init__(self, pubsub_name: str, eval_id: str) -> None:
         self._eval_id = eval_id
         self._lock = threading.Lock()
-        self.messages: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
         from dapr.clients import DaprClient  # reads the ports of the sidecar from the environment when imported
 
         self._client = DaprClient()
@@ -104,22 +111,20 @@ class Subscriber:
         payload = message.extensions().get("payload", {})
         if payload.get("workflow_id") == self._eval_id:
             with self._lock:
-                self.messages.append(payload)
+                self._messages.append(payload)
         return TopicEventResponse("success")
 
     def received(self) -> list[dict[str, Any]]:
         """Payloads of this evaluation so far."""
         with self._lock:
-            return list(self.messages)
+            return list(self._messages)
 
-    def wait_for_last_word(self) -> bool:
-        """Whether the last notification of the evaluation arrives within a few seconds."""
+    def wait_for_last_word(self) -> list[dict[str, Any]]:
+        """Everything, when the last notification has arrived or has not within a few seconds."""
         deadline = time.monotonic() + LAST_WORD_SECONDS
-        while time.monotonic() < deadline:
-            if any(is_last_word(payload) for payload in self.received()):
-                return True
+        while not any(is_last_word(payload) for payload in self.received()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-        return False
+        return self.received()
 
     def close(self) -> None:
         """End the subscription."""
@@ -129,143 +134,71 @@ class Subscriber:
 
 def is_last_word(payload: Mapping[str, Any]) -> bool:
     """Whether a notification is the one that ends an evaluation."""
-    return payload["event"] == "evaluate_model_status" and payload["content"]["status"] in ENDED
+    ended = ("COMPLETED", "FAILED", "TERMINATED")
+    return payload["event"] == "evaluate_model_status" and payload["content"]["status"] in ended
 
 
-def start(base_url: str, subject: Subject, eval_id: str) -> None:
-    """Start the evaluation.
-
-    Raises:
-        StackError: with the service's own words.
-    """
-    response = httpx.post(f"{base_url}/evals/start", json=subject.request(eval_id), timeout=30)
-    if response.status_code != httpx.codes.OK:
-        problem = response.json()
-        lines = [f"{item['field']}: {item['message']}" for item in problem.get("errors", [])]
-        raise StackError("\n  ".join([f"the service refused: {problem['title']}", *(lines or [problem["detail"]])]))
-
-
-def watch(console: Console, base_url: str, eval_id: str) -> dict[str, Any]:
-    """Show the evaluation until it has ended; answers its last state. Ctrl-C leaves it running."""
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
-            return _follow(base_url, eval_id, lambda view: live.update(render(view)))
-    told: set[str] = set()
-
-    def tell(view: dict[str, Any]) -> None:
-        for line in plain_lines(view):
-            if line not in told:
-                told.add(line)
-                console.print(line, highlight=False)
-
-    return _follow(base_url, eval_id, tell)
-
-
-def _follow(base_url: str, eval_id: str, show: Any) -> dict[str, Any]:
-    while True:
-        view: dict[str, Any] = httpx.get(f"{base_url}/evals/{eval_id}", timeout=30).json()
-        show(view)
-        if view["status"] in ENDED:
-            return view
-        time.sleep(POLL_SECONDS)
-
-
-_MARKS = {"PENDING": ("·", "dim"), "RUNNING": ("▸", "cyan"), "COMPLETED": ("✓", "green"), "FAILED": ("✗", "red")}
-
-
-def render(view: Mapping[str, Any]) -> RenderableType:
-    """The evaluation for a terminal."""
-    lines = Text()
-    for step in view["steps"]:
-        mark, style = _MARKS.get(step["status"], ("✗", "red"))
-        lines.append(f" {mark} {step['title']}", style)
-        lines.append(f"  {step['message']}\n", "dim")
-    return Group(lines, runs_table(view))
-
-
-def runs_table(view: Mapping[str, Any]) -> Table:
-    """One row for each run and score."""
-    table = Table("data set", "status", "questions", "metric", "score", box=None, pad_edge=True)
-    for run in view["runs"]:
-        progress = run["progress"]
-        questions = f"{progress['done']} of {progress['total']}" if progress["total"] else progress["phase"]
-        error = run["error"]
-        scores = run["scores"] or [None]
-        for score in scores:
-            shown = ("", "") if score is None else (score["metric"], f"{score['score']:.2f}")
-            table.add_row(run["dataset_id"], run["status"], questions, *shown)
-        if error:
-            table.add_row("", Text(f"{error['reason']}: {error['message']} {error['resolution'] or ''}", "red"))
-    return table
-
-
-def plain_lines(view: Mapping[str, Any]) -> list[str]:
-    """The evaluation for a log: each line is printed once."""
-    steps = [f"{step['title']}: {step['status']}" for step in view["steps"] if step["status"] != "PENDING"]
-    runs = []
-    for run in view["runs"]:
-        progress = run["progress"]
-        if progress["total"]:
-            runs.append(f"{run['dataset_id']}: {progress['done']} of {progress['total']} questions")
-        if run["error"]:
-            runs.append(f"{run['dataset_id']}: {run['error']['reason']}: {run['error']['message']}")
-    return [*steps, *runs]
-
-
-def conclude(
-    console: Console, base_url: str, view: Mapping[str, Any], received: Sequence[Mapping[str, Any]], seconds: float
-) -> int:
-    """Print the scores, what the subscriber got, and where to look next; 0 where there are scores."""
-    console.print(f"\nEvaluation {view['eval_id']} {view['status']} after {seconds:.0f} s", style="bold")
-    console.print(runs_table(view))
-    results = [payload for payload in received if payload["event"] == "results"]
-    told = {
+def scores_told(received: Sequence[Mapping[str, Any]]) -> Told:
+    """The scores that a subscriber was told."""
+    return {
         (run["run_id"], score["metric"]): score["score"]
-        for payload in results
+        for payload in received
+        if payload["event"] == "results"
         for run in payload["content"]["result"]["results"]
         for score in run["scores"]
     }
-    recorded = {(run["run_id"], score["metric"]): score["score"] for run in view["runs"] for score in run["scores"]}
-    console.print(f"A subscriber of the topic {TOPIC} received {len(received)} notifications", end="")
-    console.print(f", the same {len(told)} score(s) among them." if told and told == recorded else ".")
-    if view["error"]:
-        error = view["error"]
-        console.print(f"{error['reason']}: {error['message']} {error['resolution'] or ''}", style="red")
-    for line in next_steps(base_url, view["eval_id"]):
-        console.print(line, highlight=False)
-    return 0 if recorded and told == recorded else 1
 
 
-def next_steps(base_url: str, eval_id: str) -> list[str]:
+def scores_recorded(results: Results) -> Told:
+    """The scores that the service shows."""
+    return {(run.run_id, score.metric): score.score for run in results.results for score in run.scores}
+
+
+def conclude(output: Output, results: Results, received: Sequence[Mapping[str, Any]]) -> ExitCode:
+    """Print the scores, what the subscriber got, and where to look next; good where there are scores, told rightly."""
+    recorded, told = scores_recorded(results), scores_told(received)
+    output.line("")
+    output.table(RESULT_HEADERS, list(result_rows(results)))
+    same = ", the same scores among them" if told and told == recorded else ""
+    output.line("")
+    output.line(f"A subscriber of the topic {TOPIC} received {len(received)} notifications{same}.")
+    for line in next_steps(results.eval_id):
+        output.line(line)
+    return ExitCode.GOOD if recorded and told == recorded else ExitCode.FAILED
+
+
+def next_steps(eval_id: str) -> list[str]:
     """Where to look next."""
     return [
-        "\nNext:",
-        f"  curl -s {base_url}/evals/{eval_id}",
-        f"  open {base_url}/docs",
-        "  . .budeval/env && kubectl get jobs,pods -n development",
-        "  make demo ENDPOINT=... MODEL=... DATASET=...    (key from OPENAI_API_KEY)",
+        "",
+        "Next:",
+        "  . .budeval/env                               # the command budeval, kubectl and dapr for this shell",
+        f"  budeval show {eval_id} --timeline",
+        "  budeval list; budeval datasets siqa; budeval doctor",
+        "  make demo ENDPOINT=... MODEL=... DATASET=...  # your own model; its key in OPENAI_API_KEY",
         "  make status; make down",
     ]
 
 
-def run(base_url: str, pubsub_name: str, subject: Subject) -> int:
-    """Evaluate, watch and conclude; the service must be up."""
-    console = Console()
-    eval_id = str(uuid.uuid4())
-    console.print(
-        f"\nEvaluating {subject.model} at {subject.endpoint} on {', '.join(subject.datasets)} (evaluation {eval_id})\n",
-        highlight=False,
-    )
+@contextmanager
+def subscribed(pubsub_name: str, eval_id: str) -> Iterator[Subscriber]:
+    """A subscriber for as long as the block."""
     subscriber = Subscriber(pubsub_name, eval_id)
     try:
-        began = time.monotonic()
-        start(base_url, subject, eval_id)
-        view = watch(console, base_url, eval_id)
-        seconds = time.monotonic() - began
-        subscriber.wait_for_last_word()
-        return conclude(console, base_url, view, subscriber.received(), seconds)
+        yield subscriber
     finally:
         subscriber.close()
+
+
+def run(base_url: str, pubsub_name: str, subject: Subject) -> ExitCode:
+    """Evaluate, watch and conclude; the service must be up."""
+    eval_id, output = str(uuid.uuid4()), Output()
+    output.line(f"\nEvaluating {subject.model} at {subject.endpoint} on {', '.join(subject.datasets)}\n")
+    with subscribed(pubsub_name, eval_id) as subscriber, Client(base_url) as client:
+        client.start(subject.request(eval_id))
+        if follow(client, output, eval_id) is ExitCode.INTERRUPTED:
+            return ExitCode.INTERRUPTED
+        return conclude(output, client.results(eval_id), subscriber.wait_for_last_word())
 
 
 def main() -> int:
@@ -282,12 +215,12 @@ def main() -> int:
         stack.start_service()
         os.environ.update(environment.service_environment(settings, os.environ))
         return run(f"http://127.0.0.1:{settings.ports.service}", "pubsub-redis", subject)
-    except StackError as error:
+    except (StackError, BudevalClientError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
-        return 1
+        return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("\ninterrupted; the evaluation goes on without being watched", file=sys.stderr)
-        return 130
+        print("\ninterrupted; make demo again goes on where it was", file=sys.stderr)
+        return ExitCode.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -20,10 +22,11 @@ _FAST_AND_FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=
 
 
 class PostgresqlServer:
-    """A running server with one database, which each test finds empty."""
+    """A running server with one database, which each test finds empty, and more for those that need several at once."""
 
     def __init__(self, port: int) -> None:
         self.url = f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{port}/postgres"
+        self._numbers = count(1)
         self._dsn = f"host=127.0.0.1 port={port} user={SUPERUSER} dbname=postgres connect_timeout=5"
 
     def emptied(self) -> str:
@@ -33,6 +36,13 @@ class PostgresqlServer:
             connection.execute("DROP SCHEMA public CASCADE")
             connection.execute("CREATE SCHEMA public")
         return self.url
+
+    def another(self) -> str:
+        """URL of a new database."""
+        name = f"another_{next(self._numbers)}"
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        return self.url.removesuffix("postgres") + name
 
 
 @contextmanager
@@ -53,7 +63,8 @@ def running_postgresql(directory: Path, port: int = PORT) -> Iterator[Postgresql
         _wait_until_it_answers(server, log, port)
         yield PostgresqlServer(port)
     finally:
-        server.terminate()
+        # Fast shutdown: SIGTERM would wait for every client to leave.
+        server.send_signal(signal.SIGINT)
         try:
             server.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import urllib3
 from kubernetes import client, config
 
+from budeval.jobs.names import ATTEMPT_LABEL
 from budeval.jobs.progress import last_progress
 
 JsonObject = dict[str, Any]
@@ -142,7 +143,15 @@ def verify(cluster: Cluster, namespace: str, volume_claim: str, permissions: lis
 
 
 def remove(
-    cluster: Cluster, namespace: str, selector: str, only: list[str] | None, named: list[list[str]], timeout: float
+    cluster: Cluster,
+    namespace: str,
+    selector: str,
+    only: list[str] | None,
+    named: list[list[str]],
+    timeout: float,
+    *,
+    before: int | None = None,
+    pods: bool = False,
 ) -> JsonObject:
     """Delete the Jobs behind a selector and the named objects, and wait until the Jobs are gone.
 
@@ -150,19 +159,26 @@ def remove(
         only: names of Jobs; others behind the selector stay. None: all.
         named: collection (``secrets``) and name of further objects.
         timeout: seconds to wait; going on after it is an error.
+        before: an attempt; what belongs to it or to a later one stays. None: nothing does.
+        pods: wait for the end of the pods too, which may still write to the volume.
     """
     path = f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs"
+    pods_path = f"/api/v1/namespaces/{_segment(namespace)}/pods"
+
+    def found(collection: str) -> list[str]:
+        objects = cluster.collect(collection, selector, _name_and_attempt)
+        return [each["name"] for each in objects if before is None or each["attempt"] < before]
 
     def present() -> list[str]:
-        found = cluster.collect(path, selector, lambda job: {"name": job["metadata"]["name"]})
-        return [job["name"] for job in found if only is None or job["name"] in only]
+        return [name for name in found(path) if only is None or name in only]
 
     removed: JsonObject = {"jobs": [name for name in present() if _delete(cluster, f"{path}/{_segment(name)}")]}
     for collection, name in named:
         one = f"/api/v1/namespaces/{_segment(namespace)}/{_segment(collection)}/{_segment(name)}"
         removed.setdefault(collection, []).extend([name] if _delete(cluster, one) else [])
-    if not _wait_until(lambda: not present(), timeout):
-        raise ClusterError(f"the Jobs are still there {timeout:g} s after their deletion")
+    if not _wait_until(lambda: not present() and not (pods and found(pods_path)), timeout):
+        what = "Jobs or their pods" if pods else "Jobs"
+        raise ClusterError(f"the {what} are still there {timeout:g} s after their deletion")
     return removed
 
 
@@ -233,6 +249,11 @@ def project_pod(pod: JsonObject) -> JsonObject:
         "conditions": [_condition(condition) for condition in status.get("conditions", [])],
         "containers": [_container(container) for container in status.get("containerStatuses", [])],
     }
+
+
+def _name_and_attempt(obj: JsonObject) -> JsonObject:
+    attempt = obj["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1")
+    return {"name": obj["metadata"]["name"], "attempt": int(attempt) if attempt.isdecimal() else 1}
 
 
 def _condition(condition: JsonObject) -> JsonObject:

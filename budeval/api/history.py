@@ -4,7 +4,6 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field, TypeAdapter, field_validator
 from starlette.concurrency import run_in_threadpool
 
@@ -12,6 +11,7 @@ from budeval.api.events import EventHub
 from budeval.api.pages import Cursor, Page, PageQuery, decode_cursor, page_of
 from budeval.api.parameters import SHOWN, EvalId
 from budeval.api.problem import documented
+from budeval.api.streams import LiveStream
 from budeval.evals.services import EvaluationService
 from budeval.record.timeline import Head, TimelineEntry
 
@@ -20,7 +20,7 @@ MAXIMUM_SEQUENCE = 2**31 - 1
 EVENT_STREAM = "text/event-stream"
 _SEQUENCE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAXIMUM_SEQUENCE)])
 
-LastEventId = Annotated[int | None, Header(ge=0, le=MAXIMUM_SEQUENCE, description="The newest id that was received")]
+LastEventId = Annotated[int, Header(ge=0, le=MAXIMUM_SEQUENCE, description="The newest id that was received")]
 
 
 class TimelineQuery(PageQuery):
@@ -53,27 +53,41 @@ def history_router(service: EvaluationService) -> APIRouter:
         found = service.timeline.entries(str(eval_id), query.after, query.limit + 1)
         return page_of(found, query.limit, lambda entry: entry.sequence)
 
-    @router.get("/{eval_id}/events", response_class=StreamingResponse, responses=_STREAMED)
-    async def events(eval_id: EvalId, last_event_id: LastEventId = None) -> Response:
+    @router.get("/{eval_id}/events", response_class=LiveStream, responses=_STREAMED)
+    async def events(eval_id: EvalId, last_event_id: LastEventId = 0) -> Response:
         """The timeline as server-sent events, until the evaluation has ended; goes on behind ``Last-Event-ID``."""
         head = await run_in_threadpool(service.timeline.head, str(eval_id))
         after = _resumed(last_event_id, head)
         if head.complete and after == head.newest:
             # The one answer that keeps a browser from coming back for ever.
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        return StreamingResponse(hub.stream(str(eval_id), after, head), media_type=EVENT_STREAM, headers=_UNBUFFERED)
+        return LiveStream(hub.stream(str(eval_id), after, head), media_type=EVENT_STREAM, headers=_UNBUFFERED)
 
     return router
 
 
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "sequence of the entry"},
+        "event": {"$ref": "#/components/schemas/Kind"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/TimelineEntry"},
+        },
+    },
+}
+"""One event of the stream, as OpenAPI 3.1 has it."""
 _STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Entries of the timeline", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}},
+    200: {"description": "Entries of the timeline", "content": {EVENT_STREAM: {"schema": _EVENT}}},
     204: {"description": "The evaluation has ended and everything was received"},
     **documented(SHOWN),
 }
 
 
-def _resumed(last_event_id: int | None, head: Head) -> int:
+def _resumed(last_event_id: int, head: Head) -> int:
     """Where to go on. An id that is not of this evaluation says nothing: better everything again than a gap."""
-    return 0 if last_event_id is None or last_event_id > head.newest else last_event_id
+    return 0 if last_event_id > head.newest else last_event_id

@@ -4,8 +4,9 @@ All problems are collected and told at once, and nothing is created before there
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -35,7 +36,7 @@ class Intake:
         self.secrets = EvaluationSecrets.model_validate(
             {"api_key": request.eval_model_info.api_key.get_secret_value(), "kubeconfig": kubeconfig}
         )
-        overrides = self._configs(request.eval_configs, defaults)
+        overrides = parse_configs(request.eval_configs, defaults, self._problems)
         if engine and "max_questions" in overrides:
             self._whole_datasets(engine, request)
         parameters = self._parameters(engine, request) if engine else {}
@@ -91,27 +92,38 @@ class Intake:
             self._problem("kubeconfig", error)
         return text
 
-    def _configs(self, configs: list[EvalConfig], defaults: MonitorSettings) -> dict[str, int]:
-        values: dict[str, int] = {}
-        for position, config in enumerate(configs):
-            field, name = f"eval_configs.{position}", config.config_name
-            if name not in CONFIG_NAMES:
-                message = f"unknown name {name[:80]!r}; known: {', '.join(CONFIG_NAMES)}"
-                self._problems.append(FieldProblem(f"{field}.config_name", message, list(CONFIG_NAMES)))
-            elif name in values:
-                self._problems.append(FieldProblem(f"{field}.config_name", f"{name} is given twice"))
-            else:
-                self._collect(values, name, f"{field}.config_value", _config_check(name, config, defaults))
-        return values
-
-    def _collect(self, values: dict[str, int], name: str, field: str, check: Callable[[], int]) -> None:
-        try:
-            values[name] = check()
-        except ValidationError as error:
-            self._problems.append(FieldProblem(field, f"{name}: {error.errors(include_url=False)[0]['msg']}"))
-
     def _problem(self, field: str, error: Exception, allowed: list[str] | None = None) -> None:
         self._problems.append(FieldProblem(field, str(error), allowed))
+
+
+def parse_configs(
+    configs: list[EvalConfig],
+    defaults: MonitorSettings,
+    problems: list[FieldProblem],
+    fixed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, int]:
+    """The values of ``eval_configs`` by name; what is wrong with them is added to ``problems``.
+
+    ``fixed``: names that may not be given here, and why.
+    """
+    names = [name for name in CONFIG_NAMES if name not in fixed]
+    values: dict[str, int] = {}
+    for position, config in enumerate(configs):
+        field, name = f"eval_configs.{position}", config.config_name
+        if name in fixed:
+            problems.append(FieldProblem(f"{field}.config_name", f"{name} {fixed[name]}", names))
+        elif name not in names:
+            message = f"unknown name {name[:80]!r}; known: {', '.join(names)}"
+            problems.append(FieldProblem(f"{field}.config_name", message, names))
+        elif name in values:
+            problems.append(FieldProblem(f"{field}.config_name", f"{name} is given twice"))
+        else:
+            try:
+                values[name] = _config_check(name, config, defaults)()
+            except ValidationError as error:
+                message = f"{name}: {error.errors(include_url=False)[0]['msg']}"
+                problems.append(FieldProblem(f"{field}.config_value", message))
+    return values
 
 
 def canonical_body(request: StartEvaluationRequest) -> bytes:

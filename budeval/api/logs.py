@@ -5,13 +5,14 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from budeval.api.log_streams import LEFT_OUT, LogStreams
 from budeval.api.parameters import EvalId
 from budeval.api.problem import documented, problem_response
+from budeval.api.streams import LiveStream
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import LogsBusy
 from budeval.evals.logs import LogText, RunLogs
@@ -90,7 +91,7 @@ async def _followed(logs: RunLogs, streams: LogStreams, key: tuple[str, str], qu
     streams.check_room(key)
     await run_in_threadpool(logs.open_secrets, run)
     since = None if query.span is None else utc_now() - query.span
-    return StreamingResponse(streams.follow(key, since, query.tail), media_type=TEXT, headers=_UNBUFFERED)
+    return LiveStream(streams.follow(key, since, query.tail), media_type=TEXT, headers=_UNBUFFERED)
 
 
 def _whole(text: LogText) -> str:

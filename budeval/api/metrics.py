@@ -1,12 +1,15 @@
 """Prometheus metrics: requests as they come, evaluations and notifications as the record has them when asked."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from budeval.api.problem import documented
 from budeval.commons.wire import WorkflowStatus
 from budeval.record import Record
 from budeval.record.outbox import Outbox
@@ -53,9 +56,15 @@ class Metrics:
         """``/metrics``."""
         router = APIRouter(tags=["health"])
 
-        @router.get("/metrics", response_class=Response)
+        @router.get("/metrics", response_class=Response, responses=_ANSWERS)
         def metrics() -> Response:
             """Prometheus' text format."""
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
         return router
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **documented({HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer"}),
+}

@@ -19,6 +19,8 @@ from budeval.evals.services import EvaluationService
 from budeval.jobs.models import JobState
 from budeval.record.views import EvaluationView, RunView
 
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+"""OpenAPI leaves this header to the media types of the answers."""
 JSON = "application/json"
 CSV = "text/csv"
 CSV_COLUMNS = (
@@ -52,9 +54,7 @@ def results_router(service: EvaluationService) -> APIRouter:
     router = APIRouter(prefix="/evals", tags=["evaluations"])
 
     @router.get("/{eval_id}/results", response_model=EvaluationScores, responses=_documented())
-    def results(
-        request: Request, response: Response, eval_id: EvalId, accept: Annotated[str | None, Header()] = None
-    ) -> Any:
+    def results(request: Request, response: Response, eval_id: EvalId, accept: Accept = None) -> Any:
         """Scores of every run, and why there are none: JSON, or CSV with a line for each score, by ``Accept``."""
         view = service.view(str(eval_id))
         match preferred(accept, (JSON, CSV)):

@@ -18,6 +18,7 @@ from budeval.evals.services import EvaluationService
 from budeval.record.views import EvaluationView
 
 _STARTED = {
+    HTTPStatus.BAD_REQUEST: "The body cannot be read: it is not in UTF-8, or nested too deeply",
     HTTPStatus.CONFLICT: "The eval_id is taken by another request, or its evaluation has ended",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run; nothing was created",

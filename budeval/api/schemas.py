@@ -5,11 +5,13 @@ import re
 import unicodedata
 from collections import Counter
 from itertools import count
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from budeval.jobs.quantities import MAXIMUM_QUANTITY_LENGTH, parse_quantity
 
 MAXIMUM_RUNS = 200
 """Runs of one evaluation: their engine configurations share one ConfigMap, which Kubernetes bounds at 1 MiB."""
@@ -72,6 +74,15 @@ Topic = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9
 Scalar = Annotated[str | int | float, BeforeValidator(_no_boolean)]
 
 
+def _quantity(text: str) -> str:
+    parse_quantity(text)
+    return text
+
+
+ResourceName = Literal["cpu", "memory", "ephemeral-storage"]
+Quantity = Annotated[str, Field(max_length=MAXIMUM_QUANTITY_LENGTH), AfterValidator(_quantity)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -82,7 +93,12 @@ class EvalModelInfo(_Body):
     model_config = ConfigDict(protected_namespaces=())
 
     model_name: ShortText
-    endpoint: Annotated[str, Field(max_length=2048), AfterValidator(_plain_text), AfterValidator(_endpoint)]
+    endpoint: Annotated[
+        str,
+        Field(max_length=2048, json_schema_extra={"pattern": r"^https?://[^/?#@\s]"}),
+        AfterValidator(_plain_text),
+        AfterValidator(_endpoint),
+    ]
     """Base of an OpenAI-compatible API."""
     api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
     """Key of that API; may be empty."""
@@ -144,13 +160,38 @@ class _Request(_Body):
     kubeconfig: SecretStr | None = None
     """kubeconfig of another cluster, JSON or YAML; empty: the service's own."""
     source: ShortText
-    source_topic: Annotated[list[Topic], BeforeValidator(_topics), Field(min_length=1, max_length=10)]
-    """Pub/sub topics to be notified."""
+    source_topic: Annotated[
+        list[Topic],
+        BeforeValidator(_topics, json_schema_input_type=Topic | list[Topic]),
+        Field(min_length=1, max_length=10),
+    ]
+    """Pub/sub topic, or topics, to be notified."""
     notification_metadata: NotificationMetadataBody | None = None
+
+
+_CREATE_EXAMPLE: dict[str, Any] = {
+    "eval_model_info": {
+        "model_name": "smollm2-135m-instruct",
+        "endpoint": "http://127.0.0.1:13200/v1",
+        "api_key": "",
+        "extra_args": {"query_per_second": "50", "max_out_len": "64"},
+    },
+    "eval_datasets": [{"dataset_id": "siqa_gen"}],
+    "eval_configs": [{"config_name": "max_questions", "config_value": 24}],
+    "source": "somebody",
+    "source_topic": "evaluations",
+}
+_START_EXAMPLE = {
+    **_CREATE_EXAMPLE,
+    "eval_id": "444e4567-e89b-12d3-a456-426614174020",
+    "eval_datasets": [{"dataset_id": "siqa_gen", "run_id": "my-first-run"}],
+}
 
 
 class StartEvaluationRequest(_Request):
     """Body of ``POST /evals/start``, and of a request that comes by pub/sub."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_START_EXAMPLE]})
 
     eval_id: Uuid
     """Also the id of the Dapr workflow: starting twice never runs twice."""
@@ -166,6 +207,8 @@ class StartEvaluationRequest(_Request):
 
 class CreateEvaluationRequest(_Request):
     """Body of ``POST /evals``: ids that are left out are made by the service."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_CREATE_EXAMPLE]})
 
     eval_id: Uuid | None = None
     """Give one to be able to send the same request again without a second evaluation."""
@@ -184,6 +227,32 @@ class CreateEvaluationRequest(_Request):
             taken.add(run_id)
         rest = {name: getattr(self, name) for name in _Request.model_fields}
         return StartEvaluationRequest.model_construct(eval_id=eval_id, eval_datasets=datasets, **rest)
+
+
+class RetryResources(_Body):
+    """Requests and limits of the engine container, as Kubernetes quantities by resource."""
+
+    requests: dict[ResourceName, Quantity] = Field(default_factory=dict)
+    limits: dict[ResourceName, Quantity] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> Self:
+        for name in self.requests.keys() & self.limits.keys():
+            if parse_quantity(self.requests[name]) > parse_quantity(self.limits[name]):
+                raise ValueError(f"the request of {name} must not be above its limit")
+        return self
+
+
+class RetryEvaluationRequest(_Body):
+    """Body of ``POST /evals/{eval_id}/retry``: the secrets again, and what is to be otherwise."""
+
+    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
+    """Key of the model's API; needed where the evaluation had one, since it was erased."""
+    kubeconfig: SecretStr | None = None
+    """Of the evaluation's own cluster; needed where it had one, since it was erased."""
+    eval_configs: Annotated[list[EvalConfig], Field(max_length=100)] = Field(default_factory=list)
+    """``poll_interval``, ``max_checks``, ``progress_every``; what is left out stays as it was."""
+    resources: RetryResources | None = None
 
 
 def _new_run_id(eval_id: UUID, position: int, dataset_id: str, taken: set[str | None]) -> str:
@@ -213,6 +282,14 @@ class WorkflowMetadata(BaseModel):
     status: str
     eta: int
     """Minutes."""
+
+
+class RetriedEvaluation(WorkflowMetadata):
+    """Answer to a retry: also which attempt it is, and of what."""
+
+    attempt: int
+    run_ids: list[str]
+    """Runs of this attempt; all others keep their scores."""
 
 
 class CreatedEvaluation(WorkflowMetadata):

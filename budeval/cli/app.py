@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from budeval import __version__
-from budeval.cli import catalogue_commands, evaluation_commands, log_commands
+from budeval.cli import attempt_commands, catalogue_commands, evaluation_commands, log_commands
 from budeval.cli.context_commands import contexts_app
 from budeval.cli.doctor import doctor
 from budeval.cli.errors import EXIT_CODES_HELP, ExitCode, UsageProblem, advice, exit_code
@@ -96,6 +96,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "logs": log_commands.logs,
     "results": evaluation_commands.results,
     "cancel": evaluation_commands.cancel,
+    "retry": attempt_commands.retry,
+    "delete": attempt_commands.delete,
     "gate": evaluation_commands.gate,
     "datasets": catalogue_commands.datasets,
     "engines": catalogue_commands.engines,

@@ -24,7 +24,7 @@ def when(time: datetime | None) -> str:
 
 def minutes_left(minutes: int | None, status: str) -> str:
     """The estimate as a word; empty where there is none."""
-    if minutes is None or status not in ("STARTED", "RUNNING", "PENDING"):
+    if not minutes or status not in ("STARTED", "RUNNING", "PENDING"):
         return ""
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 

@@ -24,6 +24,8 @@ from budeval.client.models import (
     EvaluationSummary,
     Readiness,
     Results,
+    RetriedEvaluation,
+    RetryRequest,
     StartedEvaluation,
     TimelineEntry,
 )
@@ -33,6 +35,8 @@ SERVER_VARIABLE = "BUDEVAL_SERVER"
 TOKEN_VARIABLE = "BUDEVAL_TOKEN"  # noqa: S105 - the variable's name
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=5.0, pool=5.0)
 """Seconds for one answer."""
+DELETION_TIMEOUT = 300.0
+"""Seconds: pods are waited for, and files may be removed by a Job."""
 START_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 POLL_SECONDS = 1.0
@@ -204,6 +208,17 @@ class Client:
     def cancel(self, eval_id: str) -> Evaluation:
         """Cancels an evaluation; harmless when it has ended."""
         return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/cancel")))
+
+    def retry(self, eval_id: str, request: RetryRequest) -> RetriedEvaluation:
+        """Runs the runs without scores again; each goes on where it stopped."""
+        path = f"/evals/{eval_id}/retry"
+        return _read(
+            RetriedEvaluation, _json_object(self._send("POST", path, params={"only": "failed"}, json=request.body()))
+        )
+
+    def delete(self, eval_id: str) -> None:
+        """Deletes an evaluation that has ended, with its files. Where that fails, the same call goes on."""
+        self._send("DELETE", f"/evals/{eval_id}", timeout=DELETION_TIMEOUT)
 
     def datasets(
         self, *, engine: str | None = None, search: str | None = None, usable: bool | None = None

@@ -83,6 +83,8 @@ class Run(Answer):
 
     run_id: str
     dataset_id: str
+    attempt: int = 1
+    """The attempt in which it runs or ran last."""
     status: str
     job_name: str = ""
     progress: Progress
@@ -98,6 +100,8 @@ class Evaluation(Answer):
 
     eval_id: str
     experiment_id: str | None = None
+    attempt: int = 1
+    """1, and one more for each retry."""
     status: str
     model_name: str
     engine: str
@@ -222,6 +226,43 @@ class StartedEvaluation(Answer):
     status: str
     eta_minutes: int
     run_ids: list[str]
+
+
+class RetriedEvaluation(Answer):
+    """What is tried again."""
+
+    workflow_id: str
+    """Id of the evaluation."""
+    status: str
+    attempt: int
+    eta: int
+    """Minutes."""
+    run_ids: list[str]
+    """Runs of this attempt; all others keep their scores."""
+
+
+class RetryRequest(BaseModel):
+    """What another attempt brings: the secrets again, since they were erased, and what is to be otherwise."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    api_key: SecretStr = SecretStr("")
+    kubeconfig: SecretStr | None = None
+    configs: dict[str, str | int | float] = Field(default_factory=dict)
+    """``poll_interval``, ``max_checks``, ``progress_every``."""
+    requests: dict[str, str] = Field(default_factory=dict)
+    """Kubernetes quantities by resource: ``cpu``, ``memory``, ``ephemeral-storage``."""
+    limits: dict[str, str] = Field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """The body of the request, secrets in clear."""
+        configs = [{"config_name": name, "config_value": value} for name, value in self.configs.items()]
+        body: dict[str, Any] = {"api_key": self.api_key.get_secret_value(), "eval_configs": configs}
+        if self.kubeconfig is not None:
+            body["kubeconfig"] = self.kubeconfig.get_secret_value()
+        if self.requests or self.limits:
+            body["resources"] = {"requests": self.requests, "limits": self.limits}
+        return body
 
 
 class DatasetRun(BaseModel):

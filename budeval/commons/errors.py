@@ -7,7 +7,9 @@
     │  ├─ ClusterUnreachable     the API server does not answer
     │  ├─ PlaybookTimeout        a playbook ran out of time and was ended
     │  ├─ SidecarUnavailable     daprd does not answer
+    │  ├─ DeletionUnfinished     a part of an evaluation is still there
     │  ├─ PublishFailed          the broker did not take a message
+    │  │  └─ PublishUncertain    nobody can know whether it did
     │  └─ LogsBusy               too many logs are being read
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
@@ -15,6 +17,7 @@
        ├─ LogNotFound            there is no log, or none yet (404)
        ├─ LogGone                the log is where the service has no way to any more (410)
        ├─ EvaluationConflict     same eval_id, other request or ended (409)
+       ├─ AttemptSuperseded      another attempt of the evaluation has begun
        ├─ ClusterUnauthorized    the credentials were refused
        ├─ ClusterNotReady        namespace, permission or claim is missing
        ├─ PlaybookFailed         a playbook ended with an error
@@ -82,10 +85,22 @@ class SidecarUnavailable(TemporaryError):
     title = "Dapr sidecar unavailable"
 
 
+class DeletionUnfinished(TemporaryError):
+    """A part of an evaluation could not be removed; deleting it again goes on."""
+
+    title = "Deletion unfinished"
+
+
 class PublishFailed(TemporaryError):
     """The broker behind daprd did not take a message."""
 
     title = "Publishing failed"
+
+
+class PublishUncertain(PublishFailed):
+    """The broker may have taken a message, or not: its answer did not arrive."""
+
+    title = "Publishing may have failed"
 
 
 class LogsBusy(TemporaryError):
@@ -140,9 +155,15 @@ class LogGone(PermanentError):
 
 
 class EvaluationConflict(PermanentError):
-    """The eval_id is taken by another request, or its evaluation has ended."""
+    """The state of the evaluation does not allow this, or its eval_id is taken by another request."""
 
     title = "Evaluation conflict"
+
+
+class AttemptSuperseded(PermanentError):
+    """What belongs to an attempt of an evaluation comes after another attempt has begun: it must change nothing."""
+
+    title = "Attempt superseded"
 
 
 class ClusterUnauthorized(PermanentError):

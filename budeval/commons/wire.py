@@ -11,9 +11,14 @@ PROGRESS_TITLE = "Evaluation in progress"
 """Title of every ``monitor_eval_job_progress`` that is not the last."""
 
 
-def monitor_instance_id(eval_id: str) -> str:
-    """Instance id of the monitor child workflow."""
-    return f"{eval_id}-monitor"
+def workflow_instance_id(eval_id: str, attempt: int = 1) -> str:
+    """Instance id of the workflow of one attempt of an evaluation; of the first one, the eval_id itself."""
+    return eval_id if attempt == 1 else f"{eval_id}-attempt-{attempt}"
+
+
+def monitor_instance_id(eval_id: str, attempt: int = 1) -> str:
+    """Instance id of the monitor child workflow of one attempt."""
+    return f"{workflow_instance_id(eval_id, attempt)}-monitor"
 
 
 class WorkflowStatus(StrEnum):

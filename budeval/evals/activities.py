@@ -14,7 +14,13 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import BudEvalError, EvaluationCancelled, TemporaryError
+from budeval.commons.errors import (
+    AttemptSuperseded,
+    BudEvalError,
+    EvaluationCancelled,
+    EvaluationNotFound,
+    TemporaryError,
+)
 from budeval.commons.redaction import redactor
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.settings import Settings
@@ -22,6 +28,7 @@ from budeval.commons.storage_config import StorageConfig
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.attempts import ending, keeps_scores
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation, RunResult
 from budeval.evals.monitoring import (
     FIRST_ETA_MINUTES,
@@ -40,7 +47,7 @@ from budeval.evals.notifications import (
 from budeval.evals.responses import ErrorResponse, SuccessResponse
 from budeval.evals.results_processor import ResultsProcessor
 from budeval.jobs.manifest import build_evaluation
-from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobState, JobStatus
+from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.record import Record, happenings
@@ -49,9 +56,14 @@ Response = dict[str, Any]
 
 
 class StepRequest(BaseModel):
-    """Which evaluation an activity is about."""
+    """Which evaluation an activity is about, in which attempt.
+
+    What belongs to an attempt that is not the present one raises ``AttemptSuperseded`` and changes nothing: an activity
+    may run again long after its workflow has ended.
+    """
 
     eval_id: str
+    attempt: int = 1
 
 
 class StepNews(StepRequest):
@@ -129,52 +141,51 @@ class Activities:
 
     def begin_evaluation(self, _ctx: Any, request: StepRequest) -> None:
         """The workflow has started: the record and the subscribers learn of it."""
-        evaluation = self._record.definition(request.eval_id)
-        self._record.begin(request.eval_id)
-        started = status_announcement(
-            WorkflowStatus.STARTED,
-            "Evaluation started",
-            f"{len(evaluation.runs)} runs of {evaluation.model.model_name}",
-        )
+        evaluation = self._definition(request)
+        self._record.begin(request.eval_id, attempt=request.attempt)
+        runs = f"{len(evaluation.runs_of_attempt)} runs of {evaluation.model.model_name}"
+        message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
+        started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
         self._notifier.announce(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
 
     def announce_step(self, _ctx: Any, news: StepNews) -> None:
         """A step began or ended."""
-        self._record.step(news.eval_id, news.event, news.status, news.message)
+        self._record.step(news.eval_id, news.event, news.status, news.message, attempt=news.attempt)
         announcement = Announcement(event=news.event, status=news.status, title=news.title, message=news.message)
-        self._notifier.announce(self._record.definition(news.eval_id), [announcement])
+        if news.status is WorkflowStatus.FAILED and keeps_scores(self._record.view(news.eval_id)):
+            announcement = announcement.model_copy(update={"status": WorkflowStatus.RUNNING, "sequence": "failed"})
+        self._notifier.announce(self._definition(news), [announcement])
 
     # ------------------------------------------------------------------ steps
 
     def verify_cluster_connection(self, _ctx: Any, request: StepRequest) -> Response:
         """Raises when the cluster cannot run this evaluation, in words a user can act on."""
-        with self._secrets(request.eval_id) as secrets:
+        with self._secrets(request) as secrets:
             report = self._orchestrator.verify_cluster_connection(
-                secrets.kubeconfig_text, cancelled=self._cancelled(request.eval_id)
+                secrets.kubeconfig_text, cancelled=self._cancelled(request)
             )
         message = f"Kubernetes {report.server_version}, namespace {report.namespace}"
         return _success("; ".join([message, *report.warnings]), report.model_dump(mode="json"))
 
     def create_engine_config(self, _ctx: Any, request: StepRequest) -> Response:
         """Writes the engine's configuration of every run into the record."""
-        evaluation = self._record.definition(request.eval_id)
+        evaluation = self._definition(request)
         engine = get_engine(evaluation.engine)
-        configs = {run.run_id: engine.run_config(evaluation, run) for run in evaluation.runs}
-        self._record.save_engine_configs(request.eval_id, configs)
+        configs = {run.run_id: engine.run_config(evaluation, run) for run in evaluation.runs_of_attempt}
+        self._record.save_engine_configs(request.eval_id, configs, attempt=request.attempt)
         return _success(f"{len(configs)} configurations of {evaluation.engine}", {"run_ids": list(configs)})
 
     def deploy_eval_job_v2(self, _ctx: Any, request: StepRequest) -> Response:
         """Creates one Job for each run, or none."""
-        eval_id = request.eval_id
-        evaluation = self._record.definition(eval_id)
-        cancelled = self._cancelled(eval_id)
+        evaluation = self._definition(request)
+        cancelled = self._cancelled(request)
         if cancelled():
             raise EvaluationCancelled("cancelled before its Jobs were made")
-        with self._secrets(eval_id) as secrets:
+        with self._secrets(request) as secrets:
             objects = self._objects(evaluation, secrets.api_key)
             jobs = self._orchestrator.deploy_eval_jobs(objects, secrets.kubeconfig_text, cancelled=cancelled)
             if cancelled():
-                self._orchestrator.delete_eval_jobs(eval_id, secrets.kubeconfig_text)
+                self._orchestrator.delete_eval_jobs(request.eval_id, secrets.kubeconfig_text, attempt=request.attempt)
                 raise EvaluationCancelled("cancelled while its Jobs were made; they were removed again")
         return _success(f"{len(jobs)} Jobs deployed", {"jobs": [job.model_dump(mode="json") for job in jobs]})
 
@@ -191,10 +202,10 @@ class Activities:
         """One check of Dapr's monitor pattern: 200 all ended, 202 go on, 408 the time is up, 499 cancelled."""
         log = logging.getLogger("::EVAL:: MonitorJobsLoop")
         log.info("Monitor check #%d: tracking %d jobs", state.check_count, len(state.remaining))
-        if self._record.cancel_requested(state.eval_id):
+        if self._record.cancel_requested(state.eval_id, attempt=state.attempt):
             return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", Verdict(state=state))
         verdict = self._sweep(state)
-        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes)
+        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes, attempt=state.attempt)
         for run_id in verdict.newly_completed:
             log.info("Job %s completed successfully", run_id)
         for update in verdict.updates:
@@ -207,15 +218,15 @@ class Activities:
         """Reads the results of completed runs and writes scores, or why there are none, into the record."""
         log = logging.getLogger("::EVAL:: ExtractJobResults")
         log.info("Extracting results from %d completed jobs", len(request.job_ids))
-        evaluation = self._record.definition(request.eval_id)
-        with self._secrets(request.eval_id) as secrets:
+        evaluation = self._definition(request)
+        with self._secrets(request) as secrets:
             results = self._results.extract_all(
                 evaluation,
                 request.job_ids,
                 self._record.result_digests(request.eval_id),
                 secrets.kubeconfig_text,
             )
-        self._record.save_results(request.eval_id, results)
+        self._record.save_results(request.eval_id, results, attempt=request.attempt)
         for result in results:
             if result.error is not None:
                 log.error("Run %s has no result: %s", result.run_id, result.error.message)
@@ -224,43 +235,53 @@ class Activities:
     # ------------------------------------------------------------------ the end
 
     def delete_eval_jobs(self, _ctx: Any, request: CleanUpRequest) -> Response:
-        """Removes Jobs of an evaluation from the cluster."""
-        names = None if request.run_ids is None else [job_name(request.eval_id, run) for run in request.run_ids]
-        with self._secrets(request.eval_id) as secrets:
-            deleted = self._orchestrator.delete_eval_jobs(request.eval_id, secrets.kubeconfig_text, job_names=names)
+        """Removes Jobs of an attempt from the cluster."""
+        eval_id, attempt = request.eval_id, request.attempt
+        names = None if request.run_ids is None else [job_name(eval_id, run, attempt) for run in request.run_ids]
+        with self._secrets(request) as secrets:
+            deleted = self._orchestrator.delete_eval_jobs(
+                eval_id, secrets.kubeconfig_text, job_names=names, attempt=attempt
+            )
         return _success(f"{len(deleted.jobs)} Jobs removed", deleted.model_dump(mode="json"))
 
     def finish_evaluation(self, _ctx: Any, request: FinishRequest) -> Response:
         """Ends the evaluation in the record, erases its secrets and says the last words."""
-        evaluation = self._record.definition(request.eval_id)
-        status, error = request.status, request.error
-        if error is not None:
-            self._record.fail_unfinished_runs(request.eval_id, error)
-        if status is None:
-            status, error = _verdict_of_results(self._record.view(request.eval_id).runs)
-        self._record.finish(request.eval_id, status, error)
-        view = self._record.view(request.eval_id)
-        self._notifier.announce(evaluation, final_announcements(view))
+        eval_id, attempt = request.eval_id, request.attempt
+        evaluation = self._definition(request)
+        if request.error is not None:
+            self._record.fail_unfinished_runs(eval_id, request.error, attempt=attempt)
+        status, error = ending(self._record.view(eval_id), request.status, request.error)
+        self._record.finish(eval_id, status, error, attempt=attempt)
+        view = self._record.view(eval_id)
+        self._notifier.announce(evaluation, final_announcements(view, results_told=evaluation.results_told))
         return _success(f"Evaluation {view.status}", {"status": view.status})
 
     # ------------------------------------------------------------------ parts
 
+    def _definition(self, request: StepRequest) -> Evaluation:
+        return self._record.definition(request.eval_id, attempt=request.attempt)
+
     @contextmanager
-    def _secrets(self, eval_id: str) -> Iterator[EvaluationSecrets]:
-        self._record.heard(eval_id)
+    def _secrets(self, request: StepRequest | MonitorState) -> Iterator[EvaluationSecrets]:
+        eval_id = request.eval_id
+        self._record.heard(eval_id, attempt=request.attempt)
         secrets = self._record.open_secrets(eval_id)
         with redactor.hiding(secrets.api_key.get_secret_value()):
             try:
                 yield secrets
-            except BudEvalError as error:
-                # It is told when the key is not looked for any more.
-                error.detail = redactor.redact(error.detail)
-                if isinstance(error, TemporaryError):
-                    self._record.trying_again(eval_id, happenings.step_postponed(error))
+            except TemporaryError as error:
+                self._record.trying_again(eval_id, happenings.step_postponed(error), attempt=request.attempt)
                 raise
 
-    def _cancelled(self, eval_id: str) -> Callable[[], bool]:
-        return lambda: self._record.cancel_requested(eval_id)
+    def _cancelled(self, request: StepRequest) -> Callable[[], bool]:
+        def cancelled() -> bool:
+            try:
+                return self._record.cancel_requested(request.eval_id, attempt=request.attempt)
+            except (AttemptSuperseded, EvaluationNotFound):
+                # Whatever this attempt still makes, nobody wants any more.
+                return True
+
+        return cancelled
 
     def _objects(self, evaluation: Evaluation, api_key: SecretStr) -> EvaluationObjects:
         settings = self._settings
@@ -269,6 +290,7 @@ class Activities:
             JobSpecInput(
                 eval_id=evaluation.eval_id,
                 run_id=run.run_id,
+                attempt=evaluation.attempt,
                 engine_config=configs[run.run_id],
                 image=settings.engine_image,
                 image_pull_policy=settings.image_pull_policy,
@@ -279,15 +301,16 @@ class Activities:
                 active_deadline_seconds=evaluation.monitor.max_checks * evaluation.monitor.poll_interval,
                 ttl_seconds=settings.job_ttl,
                 backoff_limit=settings.job_backoff_limit,
+                asked_resources=evaluation.resources,
             )
-            for run in evaluation.runs
+            for run in evaluation.runs_of_attempt
         ]
         return build_evaluation(runs, api_key if evaluation.has_api_key else None)
 
     def _sweep(self, state: MonitorState) -> Verdict:
-        names = {run_id: job_name(state.eval_id, run_id) for run_id in state.remaining}
+        names = {run_id: job_name(state.eval_id, run_id, state.attempt) for run_id in state.remaining}
         try:
-            with self._secrets(state.eval_id) as secrets:
+            with self._secrets(state) as secrets:
                 answer = self._orchestrator.check_jobs_status(list(names.values()), secrets.kubeconfig_text)
                 found = {name: _cleared(status) for name, status in answer.items()}
         except BudEvalError as error:
@@ -295,20 +318,26 @@ class Activities:
             return judge_failed_sweep(state, str(error), utc_now())
         statuses: dict[str, JobStatus] = {run_id: found[name] for run_id, name in names.items() if name in found}
         failed_pods = {run_id: status.attempts for run_id, status in statuses.items() if status.retrying}
-        self._record.pods_failed(state.eval_id, failed_pods)
+        self._record.pods_failed(state.eval_id, failed_pods, attempt=state.attempt)
         return judge(state, statuses, utc_now())
 
     def _tell_progress(self, verdict: Verdict) -> None:
         announcements = []
         state = verdict.state
         if verdict.progress_message is not None:
-            self._record.step(state.eval_id, Event.MONITOR, WorkflowStatus.RUNNING, verdict.progress_message)
+            self._record.step(
+                state.eval_id,
+                Event.MONITOR,
+                WorkflowStatus.RUNNING,
+                verdict.progress_message,
+                attempt=state.attempt,
+            )
             runs = self._record.view(state.eval_id).runs
             announcements.append(progress_announcement(verdict.progress_message, state.check_count, runs))
             if state.eta_minutes < FIRST_ETA_MINUTES:
                 announcements.append(eta_announcement(state.eta_minutes))
         if announcements:
-            self._notifier.announce(self._record.definition(state.eval_id), announcements)
+            self._notifier.announce(self._record.definition(state.eval_id, attempt=state.attempt), announcements)
 
     def _answer(self, log: logging.Logger, verdict: Verdict) -> Response:
         if verdict.finished:
@@ -374,11 +403,3 @@ def _extracted(result: RunResult) -> dict[str, Any]:
         "score": headline.score,
         "scores": [score.model_dump() for score in result.scores],
     }
-
-
-def _verdict_of_results(runs: Any) -> tuple[WorkflowStatus, ErrorInfo | None]:
-    """Completed when at least one run has scores; else failed, for the reason of the first run."""
-    if any(run.status is JobState.SUCCEEDED and run.scores for run in runs):
-        return WorkflowStatus.COMPLETED, None
-    first = next((run.error for run in runs if run.error is not None), None)
-    return WorkflowStatus.FAILED, first or ErrorInfo(reason="ResultsIncomplete", message="No run has a score.")

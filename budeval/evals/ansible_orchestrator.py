@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from budeval.commons.errors import (
     PlaybookFailed,
     TemporaryError,
 )
-from budeval.commons.redaction import redactor
+from budeval.commons.redaction import printable, redactor
 from budeval.commons.settings import Settings
 from budeval.jobs import names
 from budeval.jobs.logs import MAXIMUM_ANSWER_BYTES, LogFile, LogPosition, PodLog
@@ -35,12 +35,15 @@ from budeval.jobs.models import (
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.jobs.permissions import REQUIRED_PERMISSIONS
 from budeval.jobs.reader import MAXIMUM_LOG_BYTES, log_reader_command, parse_log, parse_log_file, reader_command
+from budeval.jobs.remover import removal_error, remover_command
 from budeval.jobs.status import job_status, missing
 from budeval.jobs.verification import judge_cluster
 
 SWEEP_SCHEMA = 1
 DELETION_SECONDS = 20.0
 """For Jobs to vanish after they were deleted; without finalizers of others they do at once."""
+PODS_SECONDS = 60.0
+"""For pods to end too: they have 20 s to do so by themselves, and their node then takes its time."""
 READER_SECONDS = 90.0
 """For a reader Job to be scheduled, to start and to end."""
 LOG_READER_SECONDS = 30.0
@@ -59,6 +62,21 @@ class _Sweep(NamedTuple):
 
     jobs: dict[str, JsonObject]
     pods: dict[str, list[JsonObject]]
+
+
+class _ShortJob(NamedTuple):
+    """A sort of Job that works on the volume for seconds, and prints what came of it."""
+
+    name: str
+    seconds: float
+    failure: str
+    """Title of the error where it could not do its work."""
+    removes: bool = False
+
+
+_RESULTS_READER = _ShortJob(names.READER_NAME, READER_SECONDS, "Results could not be read")
+_LOG_READER = _ShortJob(names.READER_NAME, LOG_READER_SECONDS, "The log could not be read")
+_REMOVER = _ShortJob(names.REMOVER_NAME, READER_SECONDS, "Files could not be removed", removes=True)
 
 
 class AnsibleOrchestrator:
@@ -95,7 +113,7 @@ class AnsibleOrchestrator:
     def deploy_eval_jobs(
         self, objects: EvaluationObjects, kubeconfig: str | None = None, *, cancelled: Cancelled = never_cancelled
     ) -> list[DeployedJob]:
-        """Make all objects of an evaluation, or none. Doing it twice changes nothing.
+        """Make all objects of an attempt, or none, once nothing of earlier ones is left. Doing it twice is harmless.
 
         Raises:
             DeploymentFailed: with Kubernetes' reason; what had been made is removed.
@@ -103,42 +121,70 @@ class AnsibleOrchestrator:
             ClusterUnreachable, PlaybookTimeout: some may have been made; doing it again completes them.
         """
         secret = [objects.secret] if objects.secret else []
-        request = {"objects": [*secret, objects.config_map, *objects.jobs]}
+        request = {
+            "objects": [*secret, objects.config_map, *objects.jobs],
+            "earlier": self._earlier(objects.eval_id, objects.attempt),
+        }
         with redactor.hiding(objects.api_key.get_secret_value() if objects.api_key else None):
             try:
                 answer = self._run("deploy_eval_job_k8s.yml", request, kubeconfig, cancelled)
             except PlaybookCancelled:
-                self._clean_up(objects.eval_id, kubeconfig)
+                self._clean_up(objects, kubeconfig)
                 raise
             except PlaybookFailed as error:
-                raise DeploymentFailed(f"{error.detail}{self._clean_up(objects.eval_id, kubeconfig)}") from error
+                raise DeploymentFailed(f"{error.detail}{self._clean_up(objects, kubeconfig)}") from error
         jobs = [DeployedJob.model_validate(job) for job in answer["jobs"]]
         if sorted(job.name for job in jobs) != sorted(objects.job_names):
             raise PlaybookFailed(f"{len(objects.jobs)} Jobs were applied, the cluster told of {len(jobs)}")
         return jobs
 
     def delete_eval_jobs(
-        self, eval_id: str, kubeconfig: str | None = None, *, job_names: Sequence[str] | None = None
+        self,
+        eval_id: str,
+        kubeconfig: str | None = None,
+        *,
+        job_names: Sequence[str] | None = None,
+        attempt: int = 1,
     ) -> DeletedObjects:
-        """Remove what an evaluation has in the cluster, and wait until its Jobs are gone.
+        """Remove what an attempt has in the cluster, and wait until its Jobs are gone.
 
         Args:
             eval_id: the evaluation.
             kubeconfig: see the class.
             job_names: only these Jobs, while the evaluation goes on; None: everything.
+            attempt: the attempt; what others have stays.
         """
-        everything = [["secrets", names.secret_name(eval_id)], ["configmaps", names.config_map_name(eval_id)]]
+        request = {
+            "namespace": self._settings.namespace,
+            "selector": names.attempt_selector(eval_id, attempt),
+            "only": None if job_names is None else list(job_names),
+            "named": _owned_objects(eval_id, [attempt]) if job_names is None else [],
+            "timeout": DELETION_SECONDS,
+            "pods": False,
+        }
+        return self._delete(request, kubeconfig)
+
+    def remove_evaluation(self, eval_id: str, attempts: int) -> DeletedObjects:
+        """Remove all that an evaluation of so many attempts has in the service's own cluster, its pods included."""
         request = {
             "namespace": self._settings.namespace,
             "selector": names.evaluation_selector(eval_id),
-            "only": None if job_names is None else list(job_names),
-            "named": everything if job_names is None else [],
-            "timeout": DELETION_SECONDS,
+            "only": None,
+            "named": _owned_objects(eval_id, range(1, attempts + 1)),
+            "timeout": PODS_SECONDS,
+            "pods": True,
         }
-        removed = self._run("delete_eval_jobs_k8s.yml", request, kubeconfig)
-        return DeletedObjects(
-            jobs=removed["jobs"], secrets=removed.get("secrets", []), config_maps=removed.get("configmaps", [])
-        )
+        return self._delete(request, None)
+
+    def remove_results(self, eval_id: str) -> None:
+        """Remove an evaluation's files from the volume of the service's own cluster by a short Job.
+
+        Raises:
+            TemporaryError: the Job could not do its work.
+        """
+        error = removal_error(self._run_short_job(_REMOVER, eval_id, remover_command(eval_id), None))
+        if error is not None:
+            raise TemporaryError(f"results/{eval_id}: {printable(error, 300)}", title="Files could not be removed")
 
     def check_jobs_status(
         self,
@@ -212,9 +258,7 @@ class AnsibleOrchestrator:
         Raises:
             TemporaryError: the reader could not do its work.
         """
-        log = self._read_by_job(
-            eval_id, log_reader_command(directory, limit), kubeconfig, LOG_READER_SECONDS, "The log could not be read"
-        )
+        log = self._run_short_job(_LOG_READER, eval_id, log_reader_command(directory, limit), kubeconfig)
         return parse_log_file(log, directory, limit)
 
     def _run(
@@ -232,10 +276,29 @@ class AnsibleOrchestrator:
             cancelled=cancelled,
         )
 
-    def _clean_up(self, eval_id: str, kubeconfig: str | None) -> str:
+    def _delete(self, request: Mapping[str, Any], kubeconfig: str | None) -> DeletedObjects:
+        removed = self._run("delete_eval_jobs_k8s.yml", request, kubeconfig)
+        return DeletedObjects(
+            jobs=removed["jobs"], secrets=removed.get("secrets", []), config_maps=removed.get("configmaps", [])
+        )
+
+    def _earlier(self, eval_id: str, attempt: int) -> dict[str, Any] | None:
+        """What must be gone before an attempt begins; nothing for the first one."""
+        if attempt == 1:
+            return None
+        return {
+            "namespace": self._settings.namespace,
+            "selector": names.evaluation_selector(eval_id),
+            "only": None,
+            "named": _owned_objects(eval_id, range(1, attempt)),
+            "timeout": PODS_SECONDS,
+            "before": attempt,
+        }
+
+    def _clean_up(self, objects: EvaluationObjects, kubeconfig: str | None) -> str:
         """Nothing where all is removed, else words on what was left. The first failure is the one to be told."""
         try:
-            self.delete_eval_jobs(eval_id, kubeconfig)
+            self.delete_eval_jobs(objects.eval_id, kubeconfig, attempt=objects.attempt)
         except BudEvalError as error:
             return f"; what had been made could not be removed: {error.detail}"
         return ""
@@ -258,16 +321,14 @@ class AnsibleOrchestrator:
     def _read(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None
     ) -> tuple[dict[str, ResultFile], list[str]]:
-        command = reader_command(job_names)
-        log = self._read_by_job(eval_id, command, kubeconfig, READER_SECONDS, "Results could not be read")
-        return parse_log(log, job_names)
+        return parse_log(
+            self._run_short_job(_RESULTS_READER, eval_id, reader_command(job_names), kubeconfig), job_names
+        )
 
-    def _read_by_job(
-        self, eval_id: str, command: Sequence[str], kubeconfig: str | None, seconds: float, failure: str
-    ) -> str:
-        """What a reader Job prints; ``failure`` is the title of the error where it cannot."""
+    def _run_short_job(self, kind: _ShortJob, eval_id: str, command: Sequence[str], kubeconfig: str | None) -> str:
+        """What the Job printed."""
         settings = self._settings
-        name = f"{names.READER_NAME}-{secrets.token_hex(5)}"
+        name = f"{kind.name}-{secrets.token_hex(5)}"
         job = build_reader_job(
             name,
             eval_id,
@@ -277,7 +338,8 @@ class AnsibleOrchestrator:
             image_pull_policy=settings.image_pull_policy,
             command=command,
             overlay=self._overlay,
-            deadline_seconds=int(2 * seconds),
+            deadline_seconds=int(2 * kind.seconds),
+            removes=kind.removes,
         )
         request = {
             "job": job,
@@ -285,12 +347,24 @@ class AnsibleOrchestrator:
             "namespace": settings.namespace,
             "selector": names.evaluation_selector(eval_id),
             "limit_bytes": MAXIMUM_LOG_BYTES,
-            "timeout": seconds,
+            "timeout": kind.seconds,
         }
         answer = self._run("read_results_k8s.yml", request, kubeconfig)
         if answer["log"] is None:
-            raise TemporaryError(_reader_reason(answer), title=failure)
+            raise TemporaryError(_reader_reason(answer), title=kind.failure)
         return str(answer["log"])
+
+
+def _owned_objects(eval_id: str, attempts: Iterable[int]) -> list[list[str]]:
+    """Collection and name of what the Jobs of some attempts own."""
+    return [
+        owned
+        for attempt in attempts
+        for owned in (
+            ["secrets", names.secret_name(eval_id, attempt)],
+            ["configmaps", names.config_map_name(eval_id, attempt)],
+        )
+    ]
 
 
 def _asked_permissions() -> Sequence[Sequence[str]]:
@@ -312,4 +386,4 @@ def _parse_sweep(answer: Mapping[str, Any]) -> _Sweep:
 def _reader_reason(answer: Mapping[str, Any]) -> str:
     status = job_status(answer["job"], answer["pods"], datetime.now(UTC))
     told = f"{status.reason}: {status.message}" if status.reason else status.message
-    return f"the reader Job is {status.status}. {told}".strip()
+    return f"the short Job is {status.status}. {told}".strip()

@@ -32,7 +32,7 @@ from budeval.jobs.logs import (
     stamped,
     unread,
 )
-from budeval.jobs.names import job_name
+from budeval.jobs.names import workspace_name
 from budeval.record import Record
 
 FOLLOWED_BYTES = 1024 * 1024
@@ -112,7 +112,7 @@ class RunLogs:
             eval_id=eval_id,
             run_id=run_id,
             job_name=run.job_name,
-            directory=job_name(eval_id, run_id),
+            directory=workspace_name(eval_id, run_id),
             deployed=deploy.status is not WorkflowStatus.PENDING,
             ended=run.status.finished or view.status.ended,
             own_cluster=definition.has_kubeconfig,

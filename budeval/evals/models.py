@@ -24,6 +24,15 @@ class Run(Value):
 
     run_id: str
     dataset_id: str
+    attempt: int = 1
+    """The attempt of the evaluation in which it runs or ran last."""
+
+
+class AskedResources(Value):
+    """Requests and limits of the engine container that a retry asked for, as Kubernetes quantities by resource."""
+
+    requests: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, str] = Field(default_factory=dict)
 
 
 class ModelInfo(Value):
@@ -64,18 +73,32 @@ class Evaluation(Value):
     has_api_key: bool = False
     has_kubeconfig: bool = False
     """Whether it has a cluster of its own, to which the way is lost when its secrets are erased."""
+    attempt: int = 1
+    resources: AskedResources | None = None
+    """None: what every Job gets."""
+    results_told: bool = False
+    """Whether an earlier attempt told results: their consumer must never hear of the same run's scores twice."""
+    deleting: bool = False
+    """Whether somebody asked to delete it: it is not tried again then, since its files may be gone already."""
 
     @property
     def run_ids(self) -> list[str]:
         """The run ids, in the request's order."""
         return [run.run_id for run in self.runs]
 
+    @property
+    def runs_of_attempt(self) -> list[Run]:
+        """The runs of the present attempt, in the request's order; of the first one, all."""
+        return [run for run in self.runs if run.attempt == self.attempt]
+
 
 class EvaluationInput(Value):
     """Input of the workflow ``evaluate_model``: ids and settings; the rest is in the record, secrets nowhere here."""
 
     eval_id: str
+    attempt: int = 1
     run_ids: list[str]
+    """The runs of this attempt."""
     poll_interval: int
     max_checks: int
     progress_every: int

@@ -41,6 +41,7 @@ class MonitorState(Value):
     """Input of the monitor, passed on from check to check by continue-as-new."""
 
     eval_id: str
+    attempt: int = 1
     run_ids: list[str]
     poll_interval: int
     max_checks: int

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from budeval.commons.errors import TemporaryError
+from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.commons.redaction import printable
-from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus
+from budeval.commons.wire import PROGRESS_TITLE, WORKFLOW_NAME, Event, WorkflowStatus, workflow_instance_id
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation
 from budeval.record.outbox import ClaimedMessage, Outbox, OutgoingMessage
 from budeval.record.views import EvaluationView, RunView
@@ -30,13 +30,18 @@ AT_MOST_ONCE = frozenset({Event.RESULTS})
 class Publisher(Protocol):
     """Hands one message to the broker."""
 
+    def connect(self) -> None:
+        """Gets ready to publish. Raises :class:`PublishFailed`."""
+
     def publish(self, topic: str, body: dict[str, Any], event_id: str) -> None:
-        """Raises :class:`TemporaryError` when the broker did not take it."""
+        """Raises :class:`PublishFailed` when the broker did not take it, :class:`PublishUncertain` when it may have."""
 
 
-def event_id(eval_id: str, announcement: Announcement) -> str:
-    """The deterministic id of an announcement: a repetition has the same one."""
-    name = "/".join((eval_id, announcement.event, announcement.status, announcement.sequence))
+def event_id(eval_id: str, announcement: Announcement, attempt: int = 1) -> str:
+    """The deterministic id of an announcement: a repetition has the same one, another attempt another one."""
+    name = "/".join(
+        (workflow_instance_id(eval_id, attempt), announcement.event, announcement.status, announcement.sequence)
+    )
     return str(uuid.uuid5(EVENT_NAMESPACE, name))
 
 
@@ -45,7 +50,7 @@ def notification_body(evaluation: Evaluation, announcement: Announcement, topic:
     asked = evaluation.notification
     result = {
         "evaluation_id": evaluation.eval_id,
-        "event_id": event_id(evaluation.eval_id, announcement),
+        "event_id": event_id(evaluation.eval_id, announcement, evaluation.attempt),
         **(announcement.result or {}),
     }
     content = {
@@ -88,10 +93,14 @@ class Notifier:
         self._flushing = threading.Lock()
 
     def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
-        """Tells every topic of the evaluation, once, however often it is called."""
+        """Tells every topic of the evaluation, once, however often it is called.
+
+        Raises:
+            AttemptSuperseded: another attempt has begun; nothing is told.
+        """
         messages = [
             OutgoingMessage(
-                event_id=event_id(evaluation.eval_id, announcement),
+                event_id=event_id(evaluation.eval_id, announcement, evaluation.attempt),
                 event=announcement.event,
                 status=announcement.status,
                 topic=topic,
@@ -101,12 +110,12 @@ class Notifier:
             for announcement in announcements
             for topic in evaluation.source_topics
         ]
-        self._outbox.add(evaluation.eval_id, messages)
+        self._outbox.add(evaluation.eval_id, messages, attempt=evaluation.attempt)
         self.flush(evaluation.eval_id)
 
     def flush(self, eval_id: str) -> None:
         """Publishes what waits, in order, until nothing waits, the broker refuses, or another thread is at it."""
-        while (message := self._outbox.claim_next(eval_id)) is not None:
+        while (message := self._claim(eval_id)) is not None:
             if not self._publish(eval_id, message):
                 return
 
@@ -116,18 +125,36 @@ class Notifier:
             for eval_id in self._outbox.waiting():
                 self.flush(eval_id)
 
+    def _claim(self, eval_id: str) -> ClaimedMessage | None:
+        # Connected first: the less there is between a claim and its publishing, the rarer is a death in between.
+        try:
+            self._publisher.connect()
+        except PublishFailed as error:
+            logger.warning("notifications of evaluation %s wait: %s", eval_id, error)
+            return None
+        return self._outbox.claim_next(eval_id)
+
     def _publish(self, eval_id: str, message: ClaimedMessage) -> bool:
-        if message.uncertain and message.event in AT_MOST_ONCE:
-            logger.warning("%s of evaluation %s may have been published before: not sent again", message.event, eval_id)
-            self._outbox.published(message.id)
-            return True
+        """Whether the next one may follow."""
+        once = message.event in AT_MOST_ONCE
+        if message.uncertain and once:
+            return self._let_be(eval_id, message, "whoever began to publish it died")
         try:
             self._publisher.publish(message.topic, message.body, message.event_id)
-        except TemporaryError as error:
+        except PublishFailed as error:
+            if isinstance(error, PublishUncertain) and once:
+                return self._let_be(eval_id, message, str(error))
             logger.warning("notification %s of evaluation %s waits: %s", message.event, eval_id, error)
             self._outbox.release(message.id)
             return False
         self._outbox.published(message.id)
+        return True
+
+    def _let_be(self, eval_id: str, message: ClaimedMessage, why: str) -> bool:
+        logger.warning(
+            "%s of evaluation %s may have been published, and is not sent again: %s", message.event, eval_id, why
+        )
+        self._outbox.let_be(message.id)
         return True
 
 
@@ -166,8 +193,10 @@ def progress_announcement(message: str, check_count: int, runs: Sequence[RunView
     )
 
 
-def final_announcements(view: EvaluationView) -> list[Announcement]:
+def final_announcements(view: EvaluationView, *, results_told: bool = False) -> list[Announcement]:
     """The last words on an evaluation that has ended, from what the record says of its end.
+
+    ``results_told``: an earlier attempt told results, so these have the runs of the present one alone.
 
     A failed one is closed at its consumer by ``monitor_eval_job_progress`` FAILED with ``result.evaluation_id``,
     whatever the stage at which it failed; a partly failed one is told by its results, since FAILED would paint all of
@@ -180,7 +209,7 @@ def final_announcements(view: EvaluationView) -> list[Announcement]:
             event=Event.MONITOR, status=WorkflowStatus.COMPLETED, title="Evaluation jobs completed", message=message
         )
         last = status_announcement(WorkflowStatus.COMPLETED, "Evaluation completed", message)
-        return [eta_announcement(0), done, results_announcement(view), last]
+        return [eta_announcement(0), done, results_announcement(view, results_told=results_told), last]
     error = view.error or ErrorInfo(reason=view.status, message="")
     failed = Announcement(
         event=Event.MONITOR,
@@ -212,15 +241,19 @@ def _failure_result(view: EvaluationView, error: ErrorInfo) -> dict[str, Any]:
     }
 
 
-def results_announcement(view: EvaluationView) -> Announcement:
-    """The scores of every requested run; a failed run is an entry too, since an absent one would count as running."""
+def results_announcement(view: EvaluationView, *, results_told: bool = False) -> Announcement:
+    """The scores of every requested run; a failed run is an entry too, since an absent one would count as running.
+
+    ``results_told``: runs of earlier attempts are left out, since their consumer would count them twice.
+    """
+    told = [run for run in view.runs if run.attempt == view.attempt or not results_told]
     good = sum(not run.error for run in view.runs)
     return Announcement(
         event=Event.RESULTS,
         status=WorkflowStatus.COMPLETED,
         title="Evaluation Results",
         message=f"{good} of {len(view.runs)} runs have scores",
-        result={"results": [_result_entry(view.eval_id, run) for run in view.runs]},
+        result={"results": [_result_entry(view.eval_id, run) for run in told]},
     )
 
 

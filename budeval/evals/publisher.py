@@ -1,14 +1,15 @@
 """Publishing through the sidecar."""
 
 import json
+import re
 import threading
 from typing import Any, Literal
 
 from dapr.clients import DaprClient
 from dapr.conf import settings
-from grpc import RpcError
+from grpc import RpcError, StatusCode
 
-from budeval.commons.errors import PublishFailed
+from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.commons.wire import WORKFLOW_NAME
 
 dapr_settings: Any = settings
@@ -17,9 +18,39 @@ dapr_settings: Any = settings
 CLOUD_EVENT = "application/cloudevents+json"
 SIDECAR_CALL_SECONDS = 10
 """Bound of every call to daprd. The SDK has none by default: a publish could hang for ever, and one that outlives its
-claim in the outbox would be made twice. Daprd's own retries (components/resiliency.yaml) end sooner."""
+claim in the outbox would be made twice. Daprd's own bound (components/resiliency.yaml) is shorter."""
 SIDECAR_WAIT_SECONDS = 1
 """How long making a client waits for daprd; the SDK's minute would hold up the end of the service."""
+
+_REFUSED_BY_DAPRD = frozenset(
+    {
+        StatusCode.INVALID_ARGUMENT,
+        StatusCode.NOT_FOUND,
+        StatusCode.PERMISSION_DENIED,
+        StatusCode.UNAUTHENTICATED,
+        StatusCode.FAILED_PRECONDITION,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.UNIMPLEMENTED,
+    }
+)
+"""What daprd answers before it asks the broker."""
+_NOT_SENT = "failed to connect to all addresses"
+"""gRPC's words where there was no connection to daprd at all."""
+_REFUSED_BY_BROKER = re.compile(r"connection refused|dial tcp|error from publish: [A-Z]+ ")
+"""Nobody was there, or Redis answered with an error: those begin with a word in capitals (``OOM command not ...``)."""
+
+
+def is_uncertain(code: StatusCode, details: str) -> bool:
+    """Whether the broker may have a message that could not be published; the doubt counts.
+
+    Right as long as daprd and its component try once: of several tries daprd tells the last failure alone.
+    """
+    match code:
+        case StatusCode.UNAVAILABLE:
+            return _NOT_SENT not in details
+        case StatusCode.INTERNAL:
+            return _REFUSED_BY_BROKER.search(details) is None
+    return code not in _REFUSED_BY_DAPRD
 
 
 class DaprPublisher:
@@ -31,8 +62,12 @@ class DaprPublisher:
         self._lock = threading.Lock()
         self._client: DaprClient | None = None
 
+    def connect(self) -> None:
+        """Raises :class:`PublishFailed` when there is no daprd to connect to for the first time."""
+        self._connected()
+
     def publish(self, topic: str, body: dict[str, Any], event_id: str) -> None:
-        """Raises :class:`PublishFailed` when daprd or the broker did not take the message."""
+        """Raises :class:`PublishFailed` when daprd or the broker did not take the message, or may not have."""
         plain = self._format == "cloudevents"
         metadata = _cloud_event_metadata(body, event_id) if plain else {}
         try:
@@ -44,7 +79,8 @@ class DaprPublisher:
                 publish_metadata=metadata,
             )
         except RpcError as error:
-            raise PublishFailed(f"topic {topic!r} of {self._pubsub_name!r}: {error.details()}") from error
+            kind = PublishUncertain if is_uncertain(error.code(), error.details() or "") else PublishFailed
+            raise kind(f"topic {topic!r} of {self._pubsub_name!r}: {error.details()}") from error
 
     def close(self) -> None:
         """Ends the connection."""

@@ -18,6 +18,7 @@ from budeval.commons import wire
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import BudEvalError
 from budeval.commons.wire import WorkflowStatus
+from budeval.evals.attempts import ending
 from budeval.evals.models import ErrorInfo
 from budeval.evals.notifications import Notifier, final_announcements
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
@@ -69,37 +70,45 @@ class Pulse:
             _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
 
     def _look_after(self, evaluation: ActiveEvaluation, now: datetime) -> None:
-        eval_id = evaluation.eval_id
-        status = self._workflows.status(eval_id)
+        eval_id, attempt = evaluation.eval_id, evaluation.attempt
+        workflow_id = wire.workflow_instance_id(eval_id, attempt)
+        status = self._workflows.status(workflow_id)
         if status is None:
             logger.warning("evaluation %s has no workflow: scheduling it", eval_id)
-            self._record.trying_again(eval_id, happenings.woken("It had no workflow, and is scheduled."))
-            self._workflows.schedule(evaluation_input(self._record.definition(eval_id)))
+            self._record.trying_again(
+                eval_id, happenings.woken("It had no workflow, and is scheduled."), attempt=attempt
+            )
+            self._workflows.schedule(evaluation_input(self._record.definition(eval_id, attempt=attempt)))
         elif status not in ACTIVE_STATUSES:
-            self._end(eval_id, status)
+            self._end(eval_id, attempt, status)
         elif status == WorkflowStatus.SUSPENDED:
             # Somebody did that on purpose; events would pile up until it is resumed.
             logger.info("evaluation %s is suspended", eval_id)
         elif self._record.cancel_requested(eval_id):
-            send_cancel(self._workflows, eval_id)
+            send_cancel(self._workflows, eval_id, attempt)
         else:
             logger.warning("evaluation %s was silent since %s: waking it", eval_id, evaluation.last_heard_at)
             self._record.trying_again(eval_id, happenings.woken("Its workflow was silent, and is woken."))
-            self._workflows.raise_event(eval_id, wire.WAKE_EVENT)
-            self._workflows.raise_event(wire.monitor_instance_id(eval_id), wire.WAKE_EVENT)
+            self._workflows.raise_event(workflow_id, wire.WAKE_EVENT)
+            self._workflows.raise_event(wire.monitor_instance_id(eval_id, attempt), wire.WAKE_EVENT)
         self._looked_after[eval_id] = now
 
-    def _end(self, eval_id: str, status: str) -> None:
+    def _end(self, eval_id: str, attempt: int, status: str) -> None:
         """The workflow ended without saying so: somebody terminated it from outside, or it broke."""
         logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
         terminated = status == WorkflowStatus.TERMINATED
         error = ErrorInfo(
             reason="WorkflowTerminated" if terminated else "WorkflowFailed",
             message=f"The workflow ended as {status}.",
-            resolution="The service's log says what it did last. Start the evaluation again under a new eval_id.",
+            resolution="The service's log says what it did last. Retry the evaluation.",
         )
-        self._record.finish(eval_id, WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED, error)
-        self._notifier.announce(self._record.definition(eval_id), final_announcements(self._record.view(eval_id)))
+        self._record.fail_unfinished_runs(eval_id, error, attempt=attempt)
+        ended = WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED
+        verdict = ending(self._record.view(eval_id), ended, error)
+        self._record.finish(eval_id, *verdict, attempt=attempt)
+        evaluation = self._record.definition(eval_id, attempt=attempt)
+        last_words = final_announcements(self._record.view(eval_id), results_told=evaluation.results_told)
+        self._notifier.announce(evaluation, last_words)
 
 
 def _attempt(what: str, action: Callable[[], None]) -> None:

@@ -6,7 +6,11 @@ engine told at its end, and its content validated.
 """
 
 import hashlib
+import logging
 import math
+import os
+import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -16,10 +20,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from budeval.commons.errors import ResultsIncomplete
 from budeval.commons.redaction import printable
 from budeval.commons.safe_files import NotARegularFile, file_below
-from budeval.commons.storage_config import StorageConfig
+from budeval.commons.storage_config import RESULTS_SUBPATH, StorageConfig
 from budeval.evals.models import ErrorInfo, Evaluation, Run, RunResult, Score
 from budeval.jobs.models import ResultFile
-from budeval.jobs.names import is_job_name, job_name
+from budeval.jobs.names import is_job_name, workspace_name
+from budeval.jobs.remover import is_eval_id
+
+logger = logging.getLogger("::EVAL:: Results")
 
 MAXIMUM_RESULT_BYTES = 1_048_576
 """Bytes of a result file: a thousand scores are about 100 kB."""
@@ -70,10 +77,17 @@ class ResultsReader(Protocol):
         """The file of each named Job, or why there is none."""
 
 
+class Volume(ResultsReader, Protocol):
+    """Result files on a volume, to be read and to be removed."""
+
+    def remove_results(self, eval_id: str) -> None:
+        """Removes all files of an evaluation; harmless when there are none. Raises :class:`BudEvalError`."""
+
+
 class MountedResults:
     """Reads from the claim where it is mounted into the service."""
 
-    def __init__(self, mount: Path, elsewhere: ResultsReader) -> None:
+    def __init__(self, mount: Path, elsewhere: Volume) -> None:
         """``elsewhere`` reads where an evaluation has a cluster of its own, whose claim is another one."""
         self._mount = mount
         self._elsewhere = elsewhere
@@ -85,6 +99,16 @@ class MountedResults:
         if kubeconfig is not None:
             return self._elsewhere.read_results(eval_id, job_names, kubeconfig)
         return {name: self._read(eval_id, name) for name in job_names}
+
+    def remove_results(self, eval_id: str) -> None:
+        """Removes an evaluation's files; where the service may not write, ``elsewhere`` does."""
+        if not is_eval_id(eval_id):
+            raise ValueError("no eval_id")
+        try:
+            _remove_below(self._mount / RESULTS_SUBPATH, eval_id)
+        except OSError as error:
+            logger.info("files of evaluation %s are removed by a Job: %s", eval_id, error.strerror)
+            self._elsewhere.remove_results(eval_id)
 
     def _read(self, eval_id: str, name: str) -> ResultFile:
         if not is_job_name(name):
@@ -98,6 +122,24 @@ class MountedResults:
             return ResultFile(error="there is no result.json in the run's directory on the volume")
         except OSError as error:
             return ResultFile(error=f"result.json cannot be read: {error.strerror}")
+
+
+def _remove_below(directory: Path, name: str) -> None:
+    """Removes a tree, or whatever has that name, without following a link; harmless when it is not there.
+
+    Raises:
+        OSError: it may not be removed, or there is no such directory: perhaps nothing is mounted.
+    """
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if stat.S_ISDIR(os.lstat(name, dir_fd=place).st_mode):
+            shutil.rmtree(name, dir_fd=place)
+        else:
+            os.unlink(name, dir_fd=place)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(place)
 
 
 class ResultsProcessor:
@@ -122,7 +164,7 @@ class ResultsProcessor:
     ) -> list[RunResult]:
         """The result of each completed run, in one reading. ``digests``: what the engines told, by run id."""
         runs = [run for run in evaluation.runs if run.run_id in run_ids]
-        names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in runs}
+        names = {run.run_id: workspace_name(evaluation.eval_id, run.run_id) for run in runs}
         files = self._reader.read_results(evaluation.eval_id, list(names.values()), kubeconfig)
         absent = ResultFile(error="the volume was read, but not this run")
         return [

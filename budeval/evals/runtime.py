@@ -3,6 +3,7 @@
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
 from dapr.ext.workflow._durabletask.task import NonRetryableError
 from grpc import RpcError, StatusCode
 
+from budeval.commons import wire
 from budeval.commons.errors import BudEvalError, SidecarUnavailable, TemporaryError
 from budeval.commons.logging import strip_foreign_handlers
 from budeval.commons.redaction import printable
@@ -22,6 +24,8 @@ logger = logging.getLogger("::EVAL:: Runtime")
 
 HISTORY_CACHE_BYTES = 64 * 1024 * 1024
 """The SDK's cache of histories is unbounded by default; a monitor's history is a few kB."""
+ENDING_SECONDS = 5.0
+"""How long a workflow may take to end after its evaluation has: its last activity answers."""
 ACTIVE_STATUSES = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 
 
@@ -107,12 +111,13 @@ class WorkflowClient:
         self._client: DaprWorkflowClient | None = None
 
     def schedule(self, evaluation: EvaluationInput) -> None:
-        """Starts the workflow of an evaluation unless it exists. Raises :class:`SidecarUnavailable`."""
-        if self.status(evaluation.eval_id) is not None:
+        """Starts the workflow of an attempt unless it exists. Raises :class:`SidecarUnavailable`."""
+        instance_id = wire.workflow_instance_id(evaluation.eval_id, evaluation.attempt)
+        if self.status(instance_id) is not None:
             return
         try:
             self._connected().schedule_new_workflow(
-                WORKFLOW_NAME, input=evaluation.model_dump(mode="json"), instance_id=evaluation.eval_id
+                WORKFLOW_NAME, input=evaluation.model_dump(mode="json"), instance_id=instance_id
             )
         except RpcError as error:
             if error.code() is not StatusCode.ALREADY_EXISTS and "already exists" not in (error.details() or ""):
@@ -125,6 +130,25 @@ class WorkflowClient:
         except RpcError as error:
             raise _unavailable(error) from error
         return None if state is None else str(state.runtime_status.name)
+
+    def purge(self, instance_id: str) -> None:
+        """Forgets an instance that has ended, with its children; harmless when there is none.
+
+        Raises:
+            SidecarUnavailable: daprd does not answer, or the instance has not ended yet.
+        """
+        deadline = time.monotonic() + ENDING_SECONDS
+        while (status := self.status(instance_id)) in ACTIVE_STATUSES:
+            if time.monotonic() > deadline:
+                raise SidecarUnavailable(f"the workflow {instance_id} is {status}; it can be purged once it has ended")
+            time.sleep(0.2)
+        if status is None:
+            return
+        try:
+            self._connected().purge_workflow(instance_id)
+        except RpcError as error:
+            if "no such instance" not in (error.details() or ""):
+                raise _unavailable(error) from error
 
     def raise_event(self, instance_id: str, event: str) -> None:
         """Sends an event; one to an instance that is not there is lost. Raises :class:`SidecarUnavailable`."""

@@ -1,4 +1,4 @@
-"""What the service does with an evaluation on request: start, show, cancel."""
+"""What the service does with an evaluation on request: start, show, cancel, try again."""
 
 import logging
 from typing import Any
@@ -7,6 +7,7 @@ from budeval.commons import wire
 from budeval.commons.errors import EvaluationConflict, SidecarUnavailable
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.wire import WorkflowStatus
+from budeval.evals.attempts import runs_to_retry
 from budeval.evals.models import Evaluation, EvaluationInput
 from budeval.evals.monitoring import FIRST_ETA_MINUTES
 from budeval.evals.runtime import WorkflowClient
@@ -37,10 +38,7 @@ class EvaluationService:
         names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in evaluation.runs}
         if not self._record.create(evaluation, secrets, request_body, names, by):
             self._check_same(evaluation.eval_id, request_body)
-        try:
-            self._workflows.schedule(evaluation_input(evaluation))
-        except SidecarUnavailable as error:
-            logger.warning("evaluation %s is recorded and starts when daprd answers: %s", evaluation.eval_id, error)
+        self._schedule(evaluation)
         return workflow_metadata(evaluation.eval_id)
 
     def view(self, eval_id: str) -> EvaluationView:
@@ -52,13 +50,44 @@ class EvaluationService:
 
         The wish is in the record before the event is raised: should the event be lost, the pulse raises it again.
         """
+        attempt = self._record.view(eval_id).attempt
         before = self._record.request_cancel(eval_id, by)
         if not before.ended:
             try:
-                send_cancel(self._workflows, eval_id)
+                send_cancel(self._workflows, eval_id, attempt)
             except SidecarUnavailable as error:
                 logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
         return self._record.view(eval_id)
+
+    def retryable(self, eval_id: str) -> tuple[Evaluation, list[str]]:
+        """An evaluation as it is, and ids of the runs that its next attempt runs again.
+
+        Raises:
+            EvaluationConflict: it has not ended, or every run has its scores.
+        """
+        run_ids = runs_to_retry(self._record.view(eval_id))
+        return self._record.definition(eval_id), run_ids
+
+    def retry(self, evaluation: Evaluation, secrets: EvaluationSecrets, by: str) -> dict[str, Any]:
+        """Begins the attempt that ``evaluation`` (:func:`~budeval.evals.attempts.next_attempt`) describes.
+
+        As with :meth:`start` it is recorded first, and scheduled later where that fails.
+
+        Raises:
+            EvaluationConflict: somebody was faster.
+        """
+        attempt = evaluation.attempt
+        run_ids = [run.run_id for run in evaluation.runs_of_attempt]
+        names = {run_id: job_name(evaluation.eval_id, run_id, attempt) for run_id in run_ids}
+        self._record.retry(evaluation, secrets, names, by)
+        self._schedule(evaluation)
+        return {**workflow_metadata(evaluation.eval_id), "attempt": attempt, "run_ids": run_ids}
+
+    def _schedule(self, evaluation: Evaluation) -> None:
+        try:
+            self._workflows.schedule(evaluation_input(evaluation))
+        except SidecarUnavailable as error:
+            logger.warning("evaluation %s is recorded and starts when daprd answers: %s", evaluation.eval_id, error)
 
     def _check_same(self, eval_id: str, request_body: bytes) -> None:
         if self._record.view(eval_id).status.ended:
@@ -69,13 +98,16 @@ class EvaluationService:
 
 def evaluation_input(evaluation: Evaluation) -> EvaluationInput:
     """What the workflow is started with."""
-    return EvaluationInput(eval_id=evaluation.eval_id, run_ids=evaluation.run_ids, **evaluation.monitor.model_dump())
+    run_ids = [run.run_id for run in evaluation.runs_of_attempt]
+    return EvaluationInput(
+        eval_id=evaluation.eval_id, attempt=evaluation.attempt, run_ids=run_ids, **evaluation.monitor.model_dump()
+    )
 
 
-def send_cancel(workflows: WorkflowClient, eval_id: str) -> None:
+def send_cancel(workflows: WorkflowClient, eval_id: str, attempt: int) -> None:
     """Tells the workflow and its monitor, in this order: the workflow then waits for its monitor's answer."""
-    workflows.raise_event(eval_id, wire.CANCEL_EVENT)
-    workflows.raise_event(wire.monitor_instance_id(eval_id), wire.CANCEL_EVENT)
+    workflows.raise_event(wire.workflow_instance_id(eval_id, attempt), wire.CANCEL_EVENT)
+    workflows.raise_event(wire.monitor_instance_id(eval_id, attempt), wire.CANCEL_EVENT)
 
 
 def workflow_metadata(eval_id: str) -> dict[str, Any]:

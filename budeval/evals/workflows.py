@@ -145,7 +145,7 @@ class _Flow:
         child = self._ctx.call_child_workflow(
             wire.MONITOR_WORKFLOW_NAME,
             input=_plain(first),
-            instance_id=wire.monitor_instance_id(self._evaluation.eval_id),
+            instance_id=wire.monitor_instance_id(self._evaluation.eval_id, self._evaluation.attempt),
         )
         response = yield from self._wait(child)
         if response["code"] not in (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT):
@@ -200,7 +200,8 @@ class _Flow:
             raise StepFailed(error_info(error)) from error
 
     def _call(self, activity: str, request: dict[str, Any] | None, retry_policy: Any) -> Task:
-        request = {"eval_id": self._evaluation.eval_id, **(request or {})}
+        evaluation = self._evaluation
+        request = {"eval_id": evaluation.eval_id, "attempt": evaluation.attempt, **(request or {})}
         return self._ctx.call_activity(activity, input=request, retry_policy=retry_policy)
 
     def _wait(self, task: Task) -> Steps:

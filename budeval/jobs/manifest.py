@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import SecretStr
 
+from budeval.evals.models import AskedResources
 from budeval.jobs import names
 from budeval.jobs.models import EvaluationObjects, JobSpecInput, JsonObject
 from budeval.jobs.overlay import PodTemplateOverlay
+from budeval.jobs.quantities import with_asked
 from budeval.jobs.reader import RESULTS_DIRECTORY
 
 CONTAINER = "engine"
@@ -31,14 +33,15 @@ def build_evaluation(runs: Sequence[JobSpecInput], api_key: SecretStr | None = N
     Raises:
         ValueError: there is no run, the runs do not belong together, or two of them would share a name.
     """
-    eval_id, namespace = _shared(runs)
+    eval_id, namespace, attempt = _shared(runs)
     jobs = [build_job(run) for run in runs]
     if len({job["metadata"]["name"] for job in jobs}) != len(jobs):
         raise ValueError("two runs of the evaluation have the same Job name")
     return EvaluationObjects(
         eval_id=eval_id,
+        attempt=attempt,
         namespace=namespace,
-        secret=build_secret(eval_id, namespace, api_key) if api_key else None,
+        secret=build_secret(eval_id, namespace, api_key, attempt) if api_key else None,
         config_map=build_config_map(runs),
         jobs=jobs,
         api_key=api_key,
@@ -51,7 +54,7 @@ def build_job(run: JobSpecInput) -> JsonObject:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": names.job_name(run.eval_id, run.run_id),
+            "name": _job_name(run),
             "namespace": run.namespace,
             "labels": _labels(run),
             "annotations": {names.RUN_ANNOTATION: run.run_id},
@@ -62,30 +65,30 @@ def build_job(run: JobSpecInput) -> JsonObject:
             "ttlSecondsAfterFinished": run.ttl_seconds,
             "podFailurePolicy": _pod_failure_policy(),
             "podReplacementPolicy": "Failed",
-            "template": run.overlay.lay_over(_pod_template(run)),
+            "template": _with_asked_resources(run.overlay.lay_over(_pod_template(run)), run.asked_resources),
         },
     }
 
 
 def build_config_map(runs: Sequence[JobSpecInput]) -> JsonObject:
     """The ConfigMap with the engine's configuration of every run."""
-    eval_id, namespace = _shared(runs)
-    data = {names.config_key(names.job_name(eval_id, run.run_id)): _json(run.engine_config) for run in runs}
+    eval_id, namespace, attempt = _shared(runs)
+    data = {names.config_key(_job_name(run)): _json(run.engine_config) for run in runs}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _evaluation_metadata(names.config_map_name(eval_id), eval_id, namespace),
+        "metadata": _evaluation_metadata(names.config_map_name(eval_id, attempt), eval_id, namespace, attempt),
         "data": data,
     }
 
 
-def build_secret(eval_id: str, namespace: str, api_key: SecretStr) -> JsonObject:
+def build_secret(eval_id: str, namespace: str, api_key: SecretStr, attempt: int = 1) -> JsonObject:
     """The Secret with the model's key."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
-        "metadata": _evaluation_metadata(names.secret_name(eval_id), eval_id, namespace),
+        "metadata": _evaluation_metadata(names.secret_name(eval_id, attempt), eval_id, namespace, attempt),
         "data": {API_KEY_VARIABLE: base64.b64encode(api_key.get_secret_value().encode()).decode()},
     }
 
@@ -101,10 +104,15 @@ def build_reader_job(
     command: Sequence[str],
     overlay: PodTemplateOverlay,
     deadline_seconds: int,
+    removes: bool = False,
 ) -> JsonObject:
-    """A short Job that sees the results of one evaluation, read-only, and prints what ``command`` does with them."""
+    """A short Job that sees the results of one evaluation, read-only, and prints what ``command`` does with them.
+
+    ``removes``: it may change the results of all evaluations, in order to remove those of one.
+    """
+    directory = {"subPath": "results"} if removes else {"subPath": f"results/{eval_id}", "readOnly": True}
     labels = {
-        names.NAME_LABEL: names.READER_NAME,
+        names.NAME_LABEL: names.REMOVER_NAME if removes else names.READER_NAME,
         names.MANAGED_BY_LABEL: names.MANAGER,
         names.EVALUATION_LABEL: eval_id,
     }
@@ -115,9 +123,7 @@ def build_reader_job(
         "command": list(command),
         "securityContext": _container_security(),
         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "volumeMounts": [
-            {"name": "data", "mountPath": RESULTS_DIRECTORY, "subPath": f"results/{eval_id}", "readOnly": True},
-        ],
+        "volumeMounts": [{"name": "data", "mountPath": RESULTS_DIRECTORY, **directory}],
     }
     template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, [_data_volume(volume_claim)])}
     return {
@@ -133,10 +139,14 @@ def build_reader_job(
     }
 
 
-def _shared(runs: Sequence[JobSpecInput]) -> tuple[str, str]:
-    owners = {(run.eval_id, run.namespace) for run in runs}
+def _job_name(run: JobSpecInput) -> str:
+    return names.job_name(run.eval_id, run.run_id, run.attempt)
+
+
+def _shared(runs: Sequence[JobSpecInput]) -> tuple[str, str, int]:
+    owners = {(run.eval_id, run.namespace, run.attempt) for run in runs}
     if len(owners) != 1:
-        raise ValueError(f"runs of one evaluation in one namespace are needed, not of {len(owners)}")
+        raise ValueError(f"runs of one attempt at one evaluation in one namespace are needed, not of {len(owners)}")
     return owners.pop()
 
 
@@ -146,14 +156,16 @@ def _labels(run: JobSpecInput) -> dict[str, str]:
         names.MANAGED_BY_LABEL: names.MANAGER,
         names.EVALUATION_LABEL: run.eval_id,
         names.RUN_LABEL: names.run_label(run.run_id),
+        **names.attempt_labels(run.attempt),
     }
 
 
-def _evaluation_metadata(name: str, eval_id: str, namespace: str) -> JsonObject:
+def _evaluation_metadata(name: str, eval_id: str, namespace: str, attempt: int) -> JsonObject:
     labels = {
         names.NAME_LABEL: names.RUN_NAME,
         names.MANAGED_BY_LABEL: names.MANAGER,
         names.EVALUATION_LABEL: eval_id,
+        **names.attempt_labels(attempt),
     }
     return {"name": name, "namespace": namespace, "labels": labels}
 
@@ -171,13 +183,21 @@ def _pod_failure_policy() -> JsonObject:
     }
 
 
+def _with_asked_resources(template: JsonObject, asked: AskedResources | None) -> JsonObject:
+    if asked is None:
+        return template
+    engine = template["spec"]["containers"][0]
+    changed = {**engine, "resources": with_asked(engine.get("resources", {}), asked)}
+    return {**template, "spec": {**template["spec"], "containers": [changed]}}
+
+
 def _pod_template(run: JobSpecInput) -> JsonObject:
     volumes = [
         {
             "name": "config",
             "configMap": {
-                "name": names.config_map_name(run.eval_id),
-                "items": [{"key": names.config_key(names.job_name(run.eval_id, run.run_id)), "path": "run.json"}],
+                "name": names.config_map_name(run.eval_id, run.attempt),
+                "items": [{"key": names.config_key(_job_name(run)), "path": "run.json"}],
             },
         },
         _data_volume(run.volume_claim),
@@ -207,7 +227,7 @@ def _pod_spec(container: JsonObject, volumes: list[JsonObject]) -> JsonObject:
 
 
 def _engine_container(run: JobSpecInput) -> JsonObject:
-    workspace = names.result_path(run.eval_id, names.job_name(run.eval_id, run.run_id))
+    workspace = names.result_path(run.eval_id, names.workspace_name(run.eval_id, run.run_id))
     return {
         "name": CONTAINER,
         "image": run.image,
@@ -231,7 +251,7 @@ def _environment(run: JobSpecInput) -> list[JsonObject]:
     home: JsonObject = {"name": "HOME", "value": "/tmp"}  # noqa: S108 - a path in the pod
     if not run.has_api_key:
         return [home]
-    reference = {"name": names.secret_name(run.eval_id), "key": API_KEY_VARIABLE}
+    reference = {"name": names.secret_name(run.eval_id, run.attempt), "key": API_KEY_VARIABLE}
     return [home, {"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}}]
 
 

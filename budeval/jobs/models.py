@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from budeval.evals.models import AskedResources
 from budeval.jobs.overlay import PodTemplateOverlay
 
 JsonObject = dict[str, Any]
@@ -29,6 +30,8 @@ class JobSpecInput(Frozen):
 
     eval_id: str
     run_id: str
+    attempt: int = 1
+    """Of the evaluation: each has Jobs of its own, and the working directory of the first."""
     engine_config: JsonObject
     """What the engine reads from ``/etc/budeval/run.json``."""
     image: str
@@ -44,12 +47,15 @@ class JobSpecInput(Frozen):
     """How long a finished Job stays: longer than any outage of the service that loses nothing."""
     backoff_limit: Annotated[int, Field(ge=0)] = 3
     resources: Resources = Resources()
+    asked_resources: AskedResources | None = None
+    """What the requester wants; wins over ``resources`` and over the overlay."""
 
 
 class EvaluationObjects(Frozen):
     """Everything that is applied for one evaluation."""
 
     eval_id: str
+    attempt: int = 1
     namespace: str
     secret: JsonObject | None = Field(repr=False)
     config_map: JsonObject

@@ -21,10 +21,13 @@ NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 EVALUATION_LABEL = "budeval.io/eval-id"
 RUN_LABEL = "budeval.io/run-id"
+ATTEMPT_LABEL = "budeval.io/attempt"
+"""On objects of the second attempt and later ones; those of the first have none."""
 RUN_ANNOTATION = "budeval.io/run-id"
 
 RUN_NAME = "budeval-run"
 READER_NAME = "budeval-reader"
+REMOVER_NAME = "budeval-remover"
 MANAGER = "budeval"
 
 MANAGED_SELECTOR = f"{MANAGED_BY_LABEL}={MANAGER}"
@@ -35,9 +38,17 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _JOB_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-def job_name(eval_id: str, run_id: str) -> str:
-    """The name of the Job of one run: a DNS label that contains ``run_id`` where that is a valid name itself."""
-    return f"{_run_part(run_id)}-{_digest(eval_id, run_id)[:DIGEST_LENGTH]}"
+def job_name(eval_id: str, run_id: str, attempt: int = 1) -> str:
+    """The name of the Job of one run: a DNS label that contains ``run_id`` where that is a valid name itself.
+
+    Each attempt has a Job of its own; they differ in the digest.
+    """
+    return f"{_run_part(run_id)}-{_digest(eval_id, run_id, attempt)[:DIGEST_LENGTH]}"
+
+
+def workspace_name(eval_id: str, run_id: str) -> str:
+    """The name of a run's working directory, the same in every attempt: the engine goes on from what lies there."""
+    return job_name(eval_id, run_id)
 
 
 def is_job_name(text: str) -> bool:
@@ -45,14 +56,17 @@ def is_job_name(text: str) -> bool:
     return _JOB_NAME.fullmatch(text) is not None
 
 
-def secret_name(eval_id: str) -> str:
-    """The name of the Secret that carries the model's key for all runs of an evaluation."""
-    return f"budeval-{eval_id}"
+def secret_name(eval_id: str, attempt: int = 1) -> str:
+    """The name of the Secret that carries the model's key for all runs of an attempt.
+
+    A Secret is owned by the Jobs of its attempt and goes with them, so that no attempt can share one with another.
+    """
+    return f"budeval-{_attempt_part(eval_id, attempt)}"
 
 
-def config_map_name(eval_id: str) -> str:
-    """The name of the ConfigMap that carries the engine's configuration, one key per run."""
-    return f"budeval-{eval_id}"
+def config_map_name(eval_id: str, attempt: int = 1) -> str:
+    """The name of the ConfigMap that carries the engine's configuration, one key per run of an attempt."""
+    return f"budeval-{_attempt_part(eval_id, attempt)}"
 
 
 def config_key(name: str) -> str:
@@ -75,6 +89,21 @@ def evaluation_selector(eval_id: str) -> str:
     return f"{MANAGED_SELECTOR},{EVALUATION_LABEL}={eval_id}"
 
 
+def attempt_selector(eval_id: str, attempt: int) -> str:
+    """The label selector of everything that belongs to one attempt of an evaluation."""
+    label = f"!{ATTEMPT_LABEL}" if attempt == 1 else f"{ATTEMPT_LABEL}={attempt}"
+    return f"{evaluation_selector(eval_id)},{label}"
+
+
+def attempt_labels(attempt: int) -> dict[str, str]:
+    """What tells the objects of an attempt from those of others."""
+    return {} if attempt == 1 else {ATTEMPT_LABEL: str(attempt)}
+
+
+def _attempt_part(eval_id: str, attempt: int) -> str:
+    return eval_id if attempt == 1 else f"{eval_id}-{attempt}"
+
+
 def _run_part(run_id: str) -> str:
     if len(run_id) <= MAXIMUM_RUN_PART_LENGTH and _DNS_LABEL.fullmatch(run_id):
         return run_id
@@ -82,5 +111,7 @@ def _run_part(run_id: str) -> str:
     return words[:MAXIMUM_RUN_PART_LENGTH].strip("-") or "run"
 
 
-def _digest(eval_id: str, run_id: str) -> str:
-    return hashlib.sha256(f"{eval_id}/{run_id}".encode()).hexdigest()
+def _digest(eval_id: str, run_id: str, attempt: int) -> str:
+    # No eval_id begins with "attempt", so that no run_id can imitate another one's later attempt.
+    owner = eval_id if attempt == 1 else f"attempt-{attempt}/{eval_id}"
+    return hashlib.sha256(f"{owner}/{run_id}".encode()).hexdigest()

@@ -28,6 +28,18 @@ def created(evaluation: Evaluation) -> Happening:
     return Happening(Kind.CREATED, "Evaluation requested", message, actor=evaluation.source)
 
 
+def tried_again(evaluation: Evaluation, by: str) -> Happening:
+    """Somebody asked for another attempt."""
+    runs = evaluation.runs_of_attempt
+    message = f"{len(runs)} of {len(evaluation.runs)} runs are tried again"
+    return Happening(Kind.ATTEMPT, f"Attempt {evaluation.attempt} requested", message, actor=by)
+
+
+def deletion_requested(by: str) -> Happening:
+    """Somebody asked to delete the evaluation; the last thing that anybody reads of it."""
+    return Happening(Kind.DELETE, "Deletion requested", actor=by)
+
+
 def step(step_id: str, status: WorkflowStatus, message: str) -> Happening:
     """A step began, came on or ended."""
     return Happening(Kind.STEP, _STEP_TITLES.get(step_id, step_id), message, reason=status)
@@ -77,6 +89,11 @@ def notified(message: EventRow) -> Happening:
         message.message,
         reason=f"{message.event} {message.status}",
     )
+
+
+def perhaps_notified(message: EventRow) -> Happening:
+    """Nobody can know whether a subscriber was told, and telling it twice would be worse."""
+    return notified(message)._replace(title=f"{message.topic} may not have been notified")
 
 
 def cancelled(by: str) -> Happening:

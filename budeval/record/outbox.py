@@ -4,7 +4,7 @@ A message is *claimed*, published and then marked. Whoever dies between the clai
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,9 +15,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
+from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, EventRow
-from budeval.record.timeline import note
+from budeval.record.timeline import Happening, note
 
 CLAIM_SECONDS = 30
 """A claim older than this was left by a process that died: publishing takes milliseconds and is bounded by 10 s."""
@@ -54,13 +55,19 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: list[OutgoingMessage]) -> None:
-        """Writes messages down; one that is there already (same event id and topic) stays as it is."""
+    def add(self, eval_id: str, messages: list[OutgoingMessage], *, attempt: int | None = None) -> None:
+        """Writes messages down; one that is there already (same event id and topic) stays as it is.
+
+        Raises:
+            EvaluationNotFound: it was deleted.
+            AttemptSuperseded: the messages are those of another attempt than the present one.
+        """
         if not messages:
             return
         now = utc_now()
         rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
         with self._write() as session:
+            _check_attempt(session, eval_id, attempt)
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
             session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
 
@@ -92,6 +99,13 @@ class Outbox:
 
     def published(self, message_id: int) -> None:
         """The broker has it."""
+        self._done_with(message_id, happenings.notified)
+
+    def let_be(self, message_id: int) -> None:
+        """The broker may have it or not, and it must not come twice: it is not published again."""
+        self._done_with(message_id, happenings.perhaps_notified)
+
+    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> None:
         with self._write() as session:
             # The evaluation before the message: whoever adds to a timeline holds its row.
             evaluation = session.scalars(
@@ -99,11 +113,13 @@ class Outbox:
                 .join(EventRow, EventRow.eval_id == EvaluationRow.eval_id)
                 .where(EventRow.id == message_id)
                 .with_for_update(key_share=True, of=EvaluationRow)
-            ).one()
+            ).one_or_none()
+            if evaluation is None:
+                return  # deleted meanwhile, with all that was to be told
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
                 row.published_at = utc_now()
-                note(session, evaluation, happenings.notified(row))
+                note(session, evaluation, happening(row))
 
     def release(self, message_id: int) -> None:
         """The broker said no: anyone may try again."""
@@ -121,6 +137,17 @@ class Outbox:
         )
         with Session(self._database) as session:
             return list(session.scalars(query))
+
+
+def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
+    if attempt is None:
+        return
+    query = select(EvaluationRow.attempt).where(EvaluationRow.eval_id == eval_id)
+    present = session.scalar(query.with_for_update(read=True))
+    if present is None:
+        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+    if present != attempt:
+        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

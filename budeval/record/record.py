@@ -16,16 +16,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import EvaluationNotFound, SecretsUnreadable
+from budeval.commons.errors import AttemptSuperseded, EvaluationConflict, EvaluationNotFound, SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
-from budeval.commons.wire import STEPS, WorkflowStatus
+from budeval.commons.wire import STEPS, Event, WorkflowStatus
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record import happenings
 from budeval.record.database import erase_traces
 from budeval.record.queries import EvaluationQueries
-from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
+from budeval.record.tables import EvaluationRow, EventRow, RunRow, ScoreRow
 from budeval.record.timeline import Happening, Timeline, note
 from budeval.record.views import EvaluationView, RunView, StepView
 
@@ -36,13 +36,18 @@ class ActiveEvaluation(BaseModel):
     """An evaluation that has not ended, as the pulse needs it."""
 
     eval_id: str
+    attempt: int
     status: WorkflowStatus
     last_heard_at: datetime
     poll_interval: int
 
 
 class Record:
-    """Evaluations, runs and scores in a database."""
+    """Evaluations, runs and scores in a database.
+
+    Where a method is told the ``attempt`` of its caller, it raises :class:`AttemptSuperseded` and changes nothing when
+    another one has begun: what an old attempt still has to say comes too late. None: whatever attempt there is.
+    """
 
     def __init__(self, database: Engine, sealer: Sealer) -> None:
         self.timeline = Timeline(database)
@@ -131,10 +136,10 @@ class Record:
             row = _evaluation(session, eval_id)
             return row.request_salt is not None and row.request_digest == _digest(row.request_salt, request_body)
 
-    def definition(self, eval_id: str) -> Evaluation:
+    def definition(self, eval_id: str, *, attempt: int | None = None) -> Evaluation:
         """The evaluation as it was asked for, without secrets."""
         with self._read() as session:
-            return Evaluation.model_validate(_evaluation(session, eval_id).definition)
+            return Evaluation.model_validate(_evaluation(session, eval_id, attempt).definition)
 
     def open_secrets(self, eval_id: str) -> EvaluationSecrets:
         """The secrets in clear: only for the activity that needs them, never stored or returned by it."""
@@ -144,28 +149,83 @@ class Record:
             raise SecretsUnreadable("the secrets of this evaluation were erased when it ended")
         return self._sealer.open(sealed)
 
+    # ------------------------------------------------------------------ another attempt
+
+    def retry(self, evaluation: Evaluation, secrets: EvaluationSecrets, job_names: dict[str, str], by: str) -> None:
+        """Begins the attempt ``evaluation.attempt``: its runs wait again, all others keep their scores.
+
+        ``job_names``: the new Job of each run of the attempt. Whether results were told before is found out here, by
+        what there is to be published: the evaluation's own ``results_told`` says nothing.
+
+        Raises:
+            EvaluationConflict: it has not ended, another attempt has begun meanwhile, or it is being deleted.
+        """
+        with self._write() as session:
+            row = _locked(session, evaluation.eval_id)
+            _check_free(row, evaluation.attempt - 1)
+            told = select(EventRow.id).where(EventRow.eval_id == row.eval_id, EventRow.event == Event.RESULTS).limit(1)
+            evaluation = evaluation.model_copy(update={"results_told": session.scalar(told) is not None})
+            row.attempt = evaluation.attempt
+            row.definition = evaluation.model_dump(mode="json")
+            row.poll_interval = evaluation.monitor.poll_interval
+            row.sealed_secrets = self._sealer.seal(secrets)
+            _start_again(row)
+            note(session, row, happenings.tried_again(evaluation, by))
+            for run in _runs(session, row.eval_id):
+                if run.run_id in job_names:
+                    run.attempt, run.job_name = evaluation.attempt, job_names[run.run_id]
+                    _wait_again(run)
+
+    def begin_deletion(self, eval_id: str, by: str) -> Evaluation:
+        """Marks an ended evaluation as being deleted, so that nobody tries it again meanwhile. Idempotent.
+
+        Raises:
+            EvaluationConflict: it has not ended.
+        """
+        with self._write() as session:
+            row = _locked(session, eval_id)
+            if not _has_ended(row):
+                raise EvaluationConflict(f"evaluation {eval_id} is {row.status}; cancel it before you delete it")
+            evaluation = Evaluation.model_validate(row.definition).model_copy(update={"deleting": True})
+            row.definition = evaluation.model_dump(mode="json")
+            note(session, row, happenings.deletion_requested(by), once=True)
+            return evaluation
+
+    def delete(self, eval_id: str) -> None:
+        """Forgets an evaluation that is being deleted (:meth:`begin_deletion`), with everything that belongs to it."""
+        with self._write() as session:
+            row = _locked(session, eval_id)
+            if not row.definition.get("deleting"):
+                raise EvaluationConflict(f"evaluation {eval_id} is not being deleted")
+            session.execute(delete(EvaluationRow).where(EvaluationRow.eval_id == eval_id))
+        erase_traces(self._database)
+
     # ------------------------------------------------------------------ what happened
 
-    def heard(self, eval_id: str) -> None:
+    def heard(self, eval_id: str, *, attempt: int | None = None) -> None:
         """An activity of this evaluation runs: it is alive."""
         with self._write() as session:
+            if attempt is not None:
+                _locked(session, eval_id, attempt)
             session.execute(
                 update(EvaluationRow).where(EvaluationRow.eval_id == eval_id).values(last_heard_at=utc_now())
             )
 
-    def begin(self, eval_id: str) -> None:
+    def begin(self, eval_id: str, *, attempt: int | None = None) -> None:
         """The workflow has started."""
         with self._write() as session:
-            row = _locked(session, eval_id)
+            row = _locked(session, eval_id, attempt)
             row.started_at = row.started_at or utc_now()
             row.last_heard_at = utc_now()
             if row.status == WorkflowStatus.PENDING:
                 row.status = WorkflowStatus.RUNNING
 
-    def step(self, eval_id: str, step_id: str, status: WorkflowStatus, message: str) -> None:
+    def step(
+        self, eval_id: str, step_id: str, status: WorkflowStatus, message: str, *, attempt: int | None = None
+    ) -> None:
         """A step began or ended."""
         with self._write() as session:
-            row = _locked(session, eval_id)
+            row = _locked(session, eval_id, attempt)
             if _has_ended(row):
                 return
             note(session, row, happenings.step(step_id, status, message), once=True)
@@ -173,23 +233,32 @@ class Record:
             row.steps = {**row.steps, step_id: entry}
             row.last_heard_at = utc_now()
 
-    def save_engine_configs(self, eval_id: str, configs: dict[str, dict[str, Any]]) -> None:
+    def save_engine_configs(
+        self, eval_id: str, configs: dict[str, dict[str, Any]], *, attempt: int | None = None
+    ) -> None:
         """The engine's configuration of each run, by run id."""
         with self._write() as session:
-            _locked(session, eval_id)
+            _locked(session, eval_id, attempt)
             for row in _runs(session, eval_id):
-                row.engine_config = configs[row.run_id]
+                row.engine_config = configs.get(row.run_id, row.engine_config)
 
     def engine_configs(self, eval_id: str) -> dict[str, dict[str, Any]]:
         """What :meth:`save_engine_configs` saved."""
         with self._read() as session:
             return {row.run_id: row.engine_config or {} for row in _runs(session, eval_id)}
 
-    def update_runs(self, eval_id: str, updates: Iterable[RunUpdate], eta_minutes: int | None = None) -> None:
+    def update_runs(
+        self,
+        eval_id: str,
+        updates: Iterable[RunUpdate],
+        eta_minutes: int | None = None,
+        *,
+        attempt: int | None = None,
+    ) -> None:
         """What a sweep found out. A run that ended keeps its end."""
         by_id = {item.run_id: item for item in updates}
         with self._write() as session:
-            evaluation = _locked(session, eval_id)
+            evaluation = _locked(session, eval_id, attempt)
             if _has_ended(evaluation):
                 return
             evaluation.last_heard_at = utc_now()
@@ -201,33 +270,33 @@ class Record:
                     _apply(row, by_id[row.run_id])
                     _note_change(session, evaluation, before, happenings.run(row))
 
-    def trying_again(self, eval_id: str, what: Happening) -> None:
+    def trying_again(self, eval_id: str, what: Happening, *, attempt: int | None = None) -> None:
         """Something failed and is tried again. Not for an evaluation that has ended."""
         with self._write() as session:
-            row = _locked(session, eval_id)
+            row = _locked(session, eval_id, attempt)
             if not _has_ended(row):
                 note(session, row, what)
 
-    def pods_failed(self, eval_id: str, pods: Mapping[str, int]) -> None:
+    def pods_failed(self, eval_id: str, pods: Mapping[str, int], *, attempt: int | None = None) -> None:
         """So many pods of each run have failed, and Kubernetes starts another."""
         if not pods:
             return
         with self._write() as session:
-            row = _locked(session, eval_id)
+            row = _locked(session, eval_id, attempt)
             if _has_ended(row):
                 return
             for run_id, count in pods.items():
                 note(session, row, happenings.pods_failed(run_id, count), once=True)
 
-    def save_results(self, eval_id: str, results: Iterable[RunResult]) -> None:
-        """Scores, or why there are none, of each run."""
+    def save_results(self, eval_id: str, results: Iterable[RunResult], *, attempt: int | None = None) -> None:
+        """Scores, or why there are none, of each run that was read; all others keep theirs."""
         with self._write() as session:
-            evaluation = _locked(session, eval_id)
+            evaluation = _locked(session, eval_id, attempt)
             if _has_ended(evaluation):
                 return
             rows = {row.run_id: row for row in _runs(session, eval_id)}
-            session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id))
             for result in results:
+                session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id, ScoreRow.run_id == result.run_id))
                 _save_result(session, rows[result.run_id], result)
                 note(session, evaluation, happenings.result(result), once=True)
 
@@ -249,27 +318,29 @@ class Record:
                 note(session, row, happenings.cancelled(by))
             return status
 
-    def cancel_requested(self, eval_id: str) -> bool:
+    def cancel_requested(self, eval_id: str, *, attempt: int | None = None) -> bool:
         """Whether somebody asked to cancel."""
         with self._read() as session:
-            return _evaluation(session, eval_id).cancel_requested_at is not None
+            return _evaluation(session, eval_id, attempt).cancel_requested_at is not None
 
-    def fail_unfinished_runs(self, eval_id: str, error: ErrorInfo) -> None:
+    def fail_unfinished_runs(self, eval_id: str, error: ErrorInfo, *, attempt: int | None = None) -> None:
         """Runs that have no result have none because of ``error``; a reason that is known already stays."""
         with self._write() as session:
-            _locked(session, eval_id)
+            _locked(session, eval_id, attempt)
             _fail_unfinished(session, eval_id, error)
 
-    def finish(self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None) -> bool:
+    def finish(
+        self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None, *, attempt: int | None = None
+    ) -> bool:
         """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
         with self._write() as session:
-            row = _locked(session, eval_id)
+            row = _locked(session, eval_id, attempt)
             row.sealed_secrets = row.request_digest = row.request_salt = None
             was_running = not _has_ended(row)
             if was_running:
-                _end(row, status, error)
-                note(session, row, happenings.ended(status, error))
                 _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+                _end(row, status, error, _last_message(error, _runs(session, eval_id)))
+                note(session, row, happenings.ended(status, error))
         erase_traces(self._database)
         return was_running
 
@@ -303,17 +374,40 @@ def _digest(salt: str, body: bytes) -> str:
     return hashlib.sha256(salt.encode() + body).hexdigest()
 
 
-def _locked(session: Session, eval_id: str) -> EvaluationRow:
+def _locked(session: Session, eval_id: str, attempt: int | None = None) -> EvaluationRow:
     """The evaluation, for a writer alone: two that read first would undo each other's changes."""
-    return _evaluation(session, eval_id, lock=True)
+    return _evaluation(session, eval_id, attempt, lock=True)
 
 
-def _evaluation(session: Session, eval_id: str, *, lock: bool = False) -> EvaluationRow:
+def _evaluation(session: Session, eval_id: str, attempt: int | None = None, *, lock: bool = False) -> EvaluationRow:
     # Without its key: writing down a message of the evaluation, which refers to it, need not wait.
     row = session.get(EvaluationRow, eval_id, with_for_update={"key_share": True} if lock else None)
     if row is None:
         raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+    if attempt is not None and row.attempt != attempt:
+        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {row.attempt}; this belongs to attempt {attempt}")
     return row
+
+
+def _check_free(row: EvaluationRow, attempt: int) -> None:
+    """Raises unless the evaluation has ended with ``attempt`` and nobody does anything with it."""
+    if row.definition.get("deleting"):
+        raise EvaluationConflict(f"evaluation {row.eval_id} is being deleted")
+    if not _has_ended(row) or row.attempt != attempt:
+        raise EvaluationConflict(f"evaluation {row.eval_id} is {row.status} in attempt {row.attempt}; let it end first")
+
+
+def _start_again(row: EvaluationRow) -> None:
+    row.status, row.steps = WorkflowStatus.PENDING, {}
+    row.started_at = row.ended_at = row.cancel_requested_at = row.cancelled_by = None
+    row.error = row.eta_minutes = None
+    row.admitted_at = row.last_heard_at = utc_now()
+
+
+def _wait_again(run: RunRow) -> None:
+    """What is known of the run's progress stays: its engine goes on from there."""
+    run.status = JobState.PENDING
+    run.error = run.result_sha256 = run.started_at = run.ended_at = run.duration_seconds = None
 
 
 def _runs(session: Session, eval_id: str) -> list[RunRow]:
@@ -325,17 +419,25 @@ def _has_ended(row: EvaluationRow) -> bool:
     return WorkflowStatus(row.status).ended
 
 
-def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None) -> None:
+def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None, message: str) -> None:
     row.status = status
     row.ended_at = row.last_heard_at = utc_now()
     row.eta_minutes = 0
-    row.steps = {step: _ended(entry, status) for step, entry in row.steps.items()}
+    last = {"status": status, "message": message, "at": row.ended_at.isoformat()}
+    row.steps = {step: last if _is_running(entry) else entry for step, entry in row.steps.items()}
     row.error = None if error is None else error.model_dump(mode="json")
 
 
-def _ended(step: dict[str, Any], status: WorkflowStatus) -> dict[str, Any]:
-    """A step at the end of its evaluation: one that runs ends with it."""
-    return {**step, "status": status} if step["status"] == WorkflowStatus.RUNNING else step
+def _is_running(step: dict[str, Any]) -> bool:
+    """Whether a step ends with its evaluation: one that had begun."""
+    return bool(step["status"] == WorkflowStatus.RUNNING)
+
+
+def _last_message(error: ErrorInfo | None, runs: list[RunRow]) -> str:
+    """How the step ended that ends with its evaluation; what it said last is not true any more."""
+    if error is not None:
+        return error.sentence()
+    return f"{sum(run.error is None for run in runs)} of {len(runs)} runs completed successfully"
 
 
 def _fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
@@ -384,6 +486,7 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
     return RunView(
         run_id=row.run_id,
         dataset_id=row.dataset_id,
+        attempt=row.attempt,
         job_name=row.job_name,
         status=JobState(row.status),
         progress=Progress.model_validate(
@@ -403,6 +506,7 @@ def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
     return EvaluationView(
         eval_id=row.eval_id,
         experiment_id=definition.experiment_id,
+        attempt=row.attempt,
         status=WorkflowStatus(row.status),
         model_name=definition.model.model_name,
         engine=definition.engine,

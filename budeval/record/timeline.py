@@ -37,12 +37,14 @@ class Kind(StrEnum):
     RETRY = "retry"
     RUN = "run"
     NOTIFICATION = "notification"
+    ATTEMPT = "attempt"
     CANCEL = "cancel"
+    DELETE = "delete"
     END = "end"
 
 
 class Happening(NamedTuple):
-    """Something to be told. Two that differ in nothing are the same thing, twice."""
+    """Something to be told. Two in one attempt that differ in nothing are the same thing, twice."""
 
     kind: Kind
     title: str
@@ -82,7 +84,8 @@ class Head(NamedTuple):
 def note(session: Session, evaluation: EvaluationRow, happening: Happening, *, once: bool = False) -> None:
     """Adds to the timeline of an evaluation whose row this session holds; again: counts, or ``once``: does nothing."""
     happening = _clean(happening)
-    row = session.get(TimelineRow, (evaluation.eval_id, _fingerprint(happening)))
+    fingerprint = _fingerprint(happening, evaluation.attempt)
+    row = session.get(TimelineRow, (evaluation.eval_id, fingerprint))
     if row is not None and once:
         return
     now = utc_now()
@@ -90,7 +93,7 @@ def note(session: Session, evaluation: EvaluationRow, happening: Happening, *, o
     if row is None:
         row = TimelineRow(
             eval_id=evaluation.eval_id,
-            fingerprint=_fingerprint(happening),
+            fingerprint=fingerprint,
             count=0,
             first_at=now,
             **happening._asdict(),
@@ -155,5 +158,7 @@ def _clean(happening: Happening) -> Happening:
     )
 
 
-def _fingerprint(happening: Happening) -> str:
-    return hashlib.sha256(json.dumps(happening).encode()).hexdigest()
+def _fingerprint(happening: Happening, attempt: int) -> str:
+    # What happens in another attempt is another thing.
+    told = json.dumps(happening) if attempt == 1 else json.dumps([attempt, *happening])
+    return hashlib.sha256(told.encode()).hexdigest()

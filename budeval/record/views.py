@@ -24,6 +24,8 @@ class RunView(BaseModel):
 
     run_id: str
     dataset_id: str
+    attempt: int
+    """The attempt of the evaluation in which it runs or ran last."""
     job_name: str
     status: JobState
     progress: Progress
@@ -39,6 +41,8 @@ class EvaluationView(BaseModel):
 
     eval_id: str
     experiment_id: str | None
+    attempt: int
+    """1, and one more for each retry."""
     status: WorkflowStatus
     model_name: str
     engine: str

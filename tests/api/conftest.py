@@ -20,12 +20,16 @@ MAXIMUM_BODY_BYTES = 100_000
 START_SECONDS = 10
 
 
+BOTH_DATABASES = ("sqlite", "postgresql")
+
+
 class RecordingWorkflows:
     """Stands where daprd would be: remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.scheduled: list[EvaluationInput] = []
         self.events: list[tuple[str, str]] = []
+        self.purged: list[str] = []
         self.away = False
 
     def schedule(self, evaluation: EvaluationInput) -> None:
@@ -36,6 +40,10 @@ class RecordingWorkflows:
     def raise_event(self, instance_id: str, event: str) -> None:
         self._answer()
         self.events.append((instance_id, event))
+
+    def purge(self, instance_id: str) -> None:
+        self._answer()
+        self.purged.append(instance_id)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -64,8 +72,23 @@ class Service:
         return SimpleNamespace(evaluations=list(rows), scheduled=[item.eval_id for item in self.workflows.scheduled])
 
 
+def pytest_generate_tests(metafunc):
+    """A module with ``DATABASES`` runs on each kind."""
+    kinds = getattr(metafunc.module, "DATABASES", None)
+    if kinds and "new_database" in metafunc.fixturenames:
+        metafunc.parametrize("new_database", kinds, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory):
+def new_database(request, tmp_path_factory):
+    """Makes empty databases, and answers the URL of each."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgresql").another
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('record')}/record.sqlite"
+
+
+@pytest.fixture(scope="module")
+def serve(new_database, tmp_path_factory):
     """Starts services, each with an empty record."""
     running, databases = [], []
 
@@ -73,10 +96,10 @@ def serve(tmp_path_factory):
         databases.append(open_database(url))
         return databases[-1]
 
-    def start(**changes) -> Service:
+    def start(orchestrator=None, **changes) -> Service:
         directory = tmp_path_factory.mktemp("service")
         settings = Settings(
-            database_url=f"sqlite:///{directory}/record.sqlite",
+            database_url=new_database(),
             sealing_keys=Fernet.generate_key().decode(),
             maximum_body_bytes=MAXIMUM_BODY_BYTES,
             playbook_run_dir=directory / "runs",
@@ -86,7 +109,7 @@ def serve(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("budeval.main.WorkflowClient", lambda: workflows)
             patch.setattr("budeval.main.open_database", open_and_remember)
-            app = create_app(settings)
+            app = create_app(settings, orchestrator)
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)

@@ -15,10 +15,13 @@ from budeval.commons.clock import utc_now
 from budeval.commons.wire import WorkflowStatus
 from budeval.record.tables import EvaluationRow
 from budeval.record.timeline import LAST_WORDS_SECONDS
+from tests.api.conftest import BOTH_DATABASES
 from tests.api.test_history import OTHER_ID, UNREACHABLE
 from tests.api.test_listing import id_of
 from tests.api.test_start import is_problem
 from tests.samples import EVAL_ID, a_request
+
+DATABASES = BOTH_DATABASES
 
 LISTENERS = 200
 SECONDS = 10
@@ -190,7 +193,8 @@ def test_a_listener_of_a_deleted_evaluation_is_sent_home(service, listen):
     service.start(a_request())
     listener = listen()
     with service.database.begin() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
         connection.exec_driver_sql("DELETE FROM evaluations")
     assert [kind for _, kind, _ in listener.events()] in ([], ["created"])
 

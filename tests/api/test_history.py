@@ -6,9 +6,12 @@ from budeval.evals.models import ErrorInfo
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState
 from budeval.record import happenings
+from tests.api.conftest import BOTH_DATABASES
 from tests.api.test_listing import encoded
 from tests.api.test_start import is_problem
 from tests.samples import EVAL_ID, a_request
+
+DATABASES = BOTH_DATABASES
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 RUN_ID = "test-monitor-pattern-001"

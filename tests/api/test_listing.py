@@ -4,8 +4,11 @@ import json
 import pytest
 
 from budeval.commons.wire import WorkflowStatus
+from tests.api.conftest import BOTH_DATABASES
 from tests.api.test_start import is_problem
 from tests.samples import EVAL_ID, a_request
+
+DATABASES = BOTH_DATABASES
 
 EXPERIMENT = "123e4567-e89b-12d3-a456-426614174000"
 NUMBERS = range(7)

@@ -5,8 +5,11 @@ import pytest
 
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.models import ErrorInfo, RunResult, Score
+from tests.api.conftest import BOTH_DATABASES
 from tests.api.test_start import is_problem
 from tests.samples import EVAL_ID, a_request
+
+DATABASES = BOTH_DATABASES
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 BROKEN = ErrorInfo(reason="OutOfMemory", message="too little")

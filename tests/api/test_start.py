@@ -4,7 +4,10 @@ import pytest
 import yaml
 
 from budeval.commons.wire import WorkflowStatus
+from tests.api.conftest import BOTH_DATABASES
 from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, TOKEN, a_request
+
+DATABASES = BOTH_DATABASES
 
 ANSWER = {
     "object": "workflow_metadata",
@@ -54,6 +57,7 @@ def test_the_guides_request_is_recorded_and_scheduled_once(service):
     assert [item.model_dump() for item in service.workflows.scheduled] == [
         {
             "eval_id": EVAL_ID,
+            "attempt": 1,
             "run_ids": ["test-monitor-pattern-001"],
             "poll_interval": 30,
             "max_checks": 240,

@@ -1,23 +1,9 @@
-import tempfile
-from pathlib import Path
-
 import pytest
 
 from budeval.record import Record
 from budeval.record.database import open_database
 from budeval.record.outbox import Outbox
-from tests.postgresql import running_postgresql
 from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    # Not under tmp_path: that directory belongs to the user of the tests alone, and the server is another one.
-    with (
-        tempfile.TemporaryDirectory(prefix="budeval-postgresql-") as directory,
-        running_postgresql(Path(directory)) as server,
-    ):
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -301,6 +301,24 @@ def test_a_step_that_runs_ends_with_its_evaluation(record, evaluation, status):
     assert [step.status for step in record.view(EVAL_ID).steps] == ["COMPLETED", status, "PENDING", "PENDING"]
 
 
+LAST_WORDS = [
+    (WorkflowStatus.COMPLETED, None, "1 of 2 runs completed successfully"),
+    (WorkflowStatus.FAILED, BROKEN, BROKEN.sentence()),
+    (WorkflowStatus.TERMINATED, BROKEN, BROKEN.sentence()),
+]
+
+
+@pytest.mark.parametrize(("status", "error", "message"), LAST_WORDS)
+def test_a_step_that_ends_with_its_evaluation_says_how_and_when_that_ended(record, evaluation, status, error, message):
+    record.step(EVAL_ID, Event.VERIFY_CLUSTER, WorkflowStatus.COMPLETED, "fine")
+    record.step(EVAL_ID, Event.MONITOR, WorkflowStatus.RUNNING, "Jobs: 0 completed, 2 running")
+    record.save_results(EVAL_ID, [RESULT])
+    record.finish(EVAL_ID, status, error)
+    view = record.view(EVAL_ID)
+    assert [step.message for step in view.steps] == ["fine", "", "", message]
+    assert view.steps[-1].at == view.ended_at
+
+
 def test_runs_that_had_not_ended_get_the_reason_of_the_end(record, evaluation):
     known = RunUpdate(run_id="run-a", status=JobState.FAILED, error=BROKEN, ended_at=ENDED)
     record.update_runs(EVAL_ID, [known])

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from budeval.commons.errors import PublishFailed
+from budeval.commons.errors import PublishFailed, PublishUncertain
 from budeval.evals.notifications import Notifier
 from budeval.record import Record
 from budeval.record.database import open_database
@@ -17,11 +17,21 @@ class Broker:
     def __init__(self) -> None:
         self.messages: list[SimpleNamespace] = []
         self.refuses: Callable[[str, dict], bool] = lambda _topic, _body: False
+        self.away = False
+        """It is not there."""
+        self.silent = False
+        """It takes what it gets, and its answer is lost."""
 
     def publish(self, topic, body, event_id) -> None:
         if self.refuses(topic, body):
             raise PublishFailed("the broker is away")
         self.messages.append(SimpleNamespace(topic=topic, body=body, event_id=event_id))
+        if self.silent:
+            raise PublishUncertain("no answer")
+
+    def connect(self) -> None:
+        if self.away:
+            raise PublishFailed("daprd does not answer")
 
     @property
     def told(self) -> list[str]:

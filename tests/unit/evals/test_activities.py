@@ -52,8 +52,8 @@ class Cluster:
         self.while_deploying()
         return [DeployedJob(name=name, uid=f"uid-of-{name}") for name in objects.job_names]
 
-    def delete_eval_jobs(self, _eval_id, kubeconfig=None, *, job_names=None):
-        self._note(("delete", job_names), kubeconfig)
+    def delete_eval_jobs(self, _eval_id, kubeconfig=None, *, job_names=None, attempt=1):
+        self._note(("delete", job_names) if attempt == 1 else ("delete", job_names, attempt), kubeconfig)
         return DeletedObjects(jobs=list(job_names or [NAME_A, NAME_B]))
 
     def check_jobs_status(self, job_ids, kubeconfig=None, **_options):

@@ -3,6 +3,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from grpc import StatusCode
 
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.evals.models import Announcement, ErrorInfo, NotificationMetadata, RunResult, Score
@@ -15,7 +16,7 @@ from budeval.evals.notifications import (
     progress_announcement,
     status_announcement,
 )
-from budeval.evals.publisher import _cloud_event_metadata
+from budeval.evals.publisher import _cloud_event_metadata, is_uncertain
 from budeval.jobs.models import JobState
 from budeval.record import outbox as outbox_module
 from budeval.record.outbox import CLAIM_SECONDS
@@ -312,3 +313,65 @@ def test_anything_else_that_may_have_been_told_is_told_under_the_same_id(died_wh
     announcement = eta_announcement(3)
     assert died_while_publishing(announcement) == ["eta.RUNNING", "evaluate_model_status.COMPLETED"]
     assert broker.messages[0].event_id == event_id(EVAL_ID, announcement)
+
+
+RESULTS = Announcement(event=Event.RESULTS, status=WorkflowStatus.COMPLETED, title="t")
+LAST = status_announcement(WorkflowStatus.COMPLETED, "t")
+
+
+def test_results_whose_fate_is_unknown_are_not_told_again_and_hold_nobody_back(record_evaluation, notifier, broker):
+    evaluation = record_evaluation()
+    broker.silent = True
+    notifier.announce(evaluation, [RESULTS, LAST])
+    broker.silent = False
+    notifier.flush_all()
+    assert broker.told == ["results.COMPLETED", *["evaluate_model_status.COMPLETED"] * 2]
+
+
+def test_the_timeline_does_not_say_that_somebody_was_told_who_may_not_have_been(
+    record_evaluation, record, notifier, broker
+):
+    broker.silent = True
+    notifier.announce(record_evaluation(), [RESULTS])
+    entry = record.timeline.entries(EVAL_ID, 1, 9)[0]
+    assert (entry.kind, entry.title) == ("notification", "budapp-notifications may not have been notified")
+    assert entry.reason == "results COMPLETED"
+
+
+def test_results_that_were_refused_for_sure_are_told_later(record_evaluation, notifier, broker):
+    broker.refuses = lambda _topic, _body: True
+    notifier.announce(record_evaluation(), [RESULTS, LAST])
+    broker.refuses = lambda _topic, _body: False
+    notifier.flush_all()
+    assert broker.told == ["results.COMPLETED", "evaluate_model_status.COMPLETED"]
+
+
+def test_nothing_is_claimed_before_there_is_a_connection(record_evaluation, outbox, notifier, broker):
+    broker.away = True
+    notifier.announce(record_evaluation(), [RESULTS])
+    assert not outbox.claim_next(EVAL_ID).uncertain
+
+
+SENTENCES = [
+    (StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: Connection refused", False),
+    (StatusCode.UNAVAILABLE, "Stream removed (Socket closed)", True),
+    (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True),
+    (StatusCode.CANCELLED, "Channel closed!", True),
+    (StatusCode.UNKNOWN, None, True),
+    (StatusCode.INVALID_ARGUMENT, "pubsub nope is not found", False),
+    (StatusCode.PERMISSION_DENIED, "topic t is not allowed for app id budeval", False),
+    (StatusCode.INTERNAL, "error from publish: dial tcp 127.0.0.1:6379: connect: connection refused", False),
+    (StatusCode.INTERNAL, "error from publish: dial tcp: lookup redis: no such host", False),
+    (StatusCode.INTERNAL, "error from publish: OOM command not allowed when used memory > 'maxmemory'.", False),
+    (StatusCode.INTERNAL, "redis streams: error from publish: LOADING Redis is loading the dataset", False),
+    (StatusCode.INTERNAL, "error from publish: dial tcp 10.0.0.1:6379: i/o timeout", False),
+    (StatusCode.INTERNAL, "redis streams: error from publish: EOF", True),
+    (StatusCode.INTERNAL, "error from publish: read tcp 127.0.0.1:1->127.0.0.1:2: i/o timeout", True),
+    (StatusCode.INTERNAL, "error from publish: write tcp 127.0.0.1:1->127.0.0.1:2: broken pipe", True),
+    (StatusCode.INTERNAL, "anything that another broker says", True),
+]
+
+
+@pytest.mark.parametrize(("code", "details", "unknown"), SENTENCES)
+def test_a_failure_is_certain_only_where_the_broker_cannot_have_the_message(code, details, unknown):
+    assert is_uncertain(code, details or "") is unknown

@@ -52,7 +52,7 @@ SILENCES = [(30, 90, False), (30, 91, True), (1, 3, False), (1, 10, False), (1, 
 @pytest.mark.parametrize(("poll_interval", "seconds", "silent"), SILENCES)
 def test_an_evaluation_is_silent_after_three_intervals_and_ten_seconds(poll_interval, seconds, silent):
     evaluation = ActiveEvaluation(
-        eval_id=EVAL_ID, status=WorkflowStatus.RUNNING, last_heard_at=NOW, poll_interval=poll_interval
+        eval_id=EVAL_ID, attempt=1, status=WorkflowStatus.RUNNING, last_heard_at=NOW, poll_interval=poll_interval
     )
     assert is_silent(evaluation, NOW + timedelta(seconds=seconds)) is silent
 

@@ -79,6 +79,7 @@ def test_the_input_of_the_workflow_has_ids_and_settings_and_no_secret():
     evaluation = an_evaluation(monitor=MonitorSettings(poll_interval=5, max_checks=6, progress_every=7))
     assert evaluation_input(evaluation).model_dump() == {
         "eval_id": EVAL_ID,
+        "attempt": 1,
         "run_ids": ["run-a", "run-b"],
         "poll_interval": 5,
         "max_checks": 6,

@@ -19,6 +19,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         return answer(
             args["kubeconfig"],
             lambda cluster: remove(
-                cluster, args["namespace"], args["selector"], args["only"], args["named"], args["timeout"]
+                cluster,
+                args["namespace"],
+                args["selector"],
+                args["only"],
+                args["named"],
+                args["timeout"],
+                before=args.get("before"),
+                pods=args.get("pods", False),
             ),
         )
