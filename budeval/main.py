@@ -7,9 +7,13 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from budeval import __version__
+from budeval.access.authentication import Authenticator, StartRefused, authenticator_for
 from budeval.ansible.runner import PlaybookRunner
+from budeval.api.access import Gate, document_access, whoami_router
 from budeval.api.attempts import attempts_router
 from budeval.api.health import Readiness, health_router
 from budeval.api.links import document_links
@@ -48,10 +52,17 @@ GRACEFUL_SHUTDOWN_SECONDS = 3
 class Application:
     """All parts of one service, joined."""
 
-    def __init__(self, settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        orchestrator: AnsibleOrchestrator | None = None,
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        self.authenticator = authenticator
         database = open_database(settings.database_url)
         self.database = database
-        self.record = Record(database, Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file))
+        sealer = Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file)
+        self.record = Record(database, sealer, settings.admission)
         self.outbox = Outbox(database)
         self.publisher = DaprPublisher(settings.pubsub_name, settings.notification_format)
         self.notifier = Notifier(self.outbox, self.publisher)
@@ -62,7 +73,7 @@ class Application:
         activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
         self.runtime = Runtime(activities, settings.workflow_workers)
         self.workflows = WorkflowClient()
-        self.service = EvaluationService(self.record, self.workflows)
+        self.service = EvaluationService(self.record, self.workflows, self.notifier)
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
         self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
@@ -70,6 +81,8 @@ class Application:
 
     def start(self) -> None:
         """Answers at once, also when the sidecar is not there yet."""
+        if self.authenticator is not None:
+            self.authenticator.start()
         self.runtime.start()
         self.pulse.start()
 
@@ -80,12 +93,18 @@ class Application:
         self.runtime.shutdown()
         self.workflows.close()
         self.publisher.close()
+        if self.authenticator is not None:
+            self.authenticator.stop()
         self.database.dispose()
 
 
 def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> FastAPI:
-    """The service as an ASGI application; ``orchestrator`` is for tests without a cluster."""
-    joined = Application(settings, orchestrator)
+    """The service as an ASGI application; ``orchestrator`` is for tests without a cluster.
+
+    Raises :class:`StartRefused` where the settings would let in anybody, or nobody.
+    """
+    authenticator = authenticator_for(settings)
+    joined = Application(settings, orchestrator, authenticator)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -103,16 +122,26 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.state.open_streams = OpenStreams()
     metrics = Metrics(joined.record, joined.outbox)
     app.add_middleware(BodyLimit, maximum_bytes=settings.maximum_body_bytes)
-    app.add_middleware(SidecarToken, token=settings.app_api_token, sidecar_paths=SIDECAR_PATHS)
+    app.add_middleware(Gate, authenticator=authenticator, settings=settings, refused=metrics.refused)
+    app.add_middleware(
+        SidecarToken,
+        token=settings.app_api_token,
+        sidecar_paths=SIDECAR_PATHS,
+        required=authenticator is not None,
+        refused=metrics.refused,
+    )
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor))
     app.include_router(logs_router(joined.logs, joined.log_streams))
     app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
-    app.include_router(health_router(Readiness(settings, joined.record, joined.runtime)))
+    app.include_router(whoami_router())
+    app.include_router(health_router(Readiness(settings, joined.record, joined.runtime, authenticator)))
     app.include_router(metrics.router())
     document_problems(app)
+    if authenticator is not None:
+        document_access(app)
     document_links(app)
     refuse_other_methods(app)
     return app
@@ -140,7 +169,23 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serves until SIGTERM or SIGINT."""
-    settings = get_settings()
-    configure_logging(settings.log_format, settings.log_level)
-    Server(create_app(settings), settings).run()
+    """Serves until SIGTERM or SIGINT; ends at once, and says why, where the settings are not good."""
+    try:
+        settings = get_settings()
+        configure_logging(settings.log_format, settings.log_level)
+        app = create_app(settings)
+    except (ValidationError, SettingsError, StartRefused) as error:
+        raise SystemExit(f"budeval does not start: {_why(error)}") from error
+    Server(app, settings).run()
+
+
+def _why(error: Exception) -> str:
+    """In words that name the variables, but show no value: it may be a secret."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_url=False))
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]).upper()
+    return name if name.startswith(("APP_", "DAPR_")) else f"BUDEVAL_{name}"

@@ -36,6 +36,8 @@ def service_environment(settings: Settings, overrides: Mapping[str, str]) -> dic
     values = {
         **_tokens(settings),
         "BUDEVAL_HOST": "127.0.0.1",
+        # Whoever is on this machine may use the stack; elsewhere the service refuses this.
+        "BUDEVAL_ACCESS": "off",
         "BUDEVAL_PORT": str(ports.service),
         "BUDEVAL_NAMESPACE": settings.namespace,
         "BUDEVAL_KUBECONFIG": str(settings.service_kubeconfig),

@@ -1,9 +1,24 @@
+"""What holds for all tests."""
+
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgresql import running_postgresql
+
+OPEN_SERVICE = {"BUDEVAL_ACCESS": "off", "BUDEVAL_RATE_LIMIT": "none"}
+"""Services are for everybody on this machine, as often as they like, but where a test is about just that."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def open_service() -> Iterator[None]:
+    """In the environment: services that are processes of their own find it there too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in OPEN_SERVICE.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

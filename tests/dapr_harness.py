@@ -321,6 +321,8 @@ class DaprParts:
         ports = self.ports
         variables = {
             "BUDEVAL_PORT": str(ports.service),
+            "BUDEVAL_ACCESS": "off",
+            "BUDEVAL_RATE_LIMIT": "none",
             "BUDEVAL_DATABASE_URL": f"sqlite:///{self.directory / 'record.sqlite'}",
             "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
             "BUDEVAL_PLAYBOOK_RUN_DIR": f"/dev/shm/budeval-tests-{ports.base}",

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from budeval.access.authentication import Authenticator
 from budeval.commons.redaction import printable
 from budeval.commons.settings import Settings
 from budeval.evals.runtime import Runtime
@@ -39,6 +40,8 @@ class Readiness:
     settings: Settings
     record: Record
     runtime: Runtime
+    authenticator: Authenticator | None = None
+    """None: access is off."""
 
     def check(self) -> ReadinessView:
         """Asks every dependency, each within two seconds."""
@@ -48,6 +51,8 @@ class Readiness:
             self._checked("pubsub", self._pubsub),
             self._checked("workflow-worker", self._worker),
         ]
+        if self.authenticator is not None:
+            checks.append(self._checked("access", self.authenticator.check_sources))
         return ReadinessView(ready=all(check.ok for check in checks), checks=checks)
 
     def _checked(self, name: str, check: Callable[[], str]) -> CheckView:

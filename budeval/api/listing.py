@@ -40,10 +40,14 @@ class EvaluationQuery(PageQuery):
     """Filters, sort and page; every filter that is given must fit."""
 
     status: WorkflowStatus | None = None
+    queued: bool | None = None
+    """Whether they wait for a place."""
     model: ShortText | None = None
     dataset: ShortText | None = None
     """dataset_id of at least one run."""
     source: ShortText | None = None
+    requested_by: ShortText | None = None
+    """Name of the caller who asked for it."""
     experiment_id: Uuid | None = None
     created_after: Time | None = None
     """RFC 3339; at this time or later."""
@@ -65,9 +69,11 @@ class EvaluationQuery(PageQuery):
         """The filters alone."""
         return Criteria(
             status=self.status,
+            queued=self.queued,
             model=self.model,
             dataset=self.dataset,
             source=self.source,
+            requested_by=self.requested_by,
             experiment_id=str(self.experiment_id) if self.experiment_id else None,
             created_after=self.created_after,
             created_before=self.created_before,

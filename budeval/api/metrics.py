@@ -5,7 +5,14 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -30,6 +37,13 @@ class RecordCollector(Collector):
             if status in counts:
                 evaluations.add_metric([status], counts[status])
         yield evaluations
+        places = self._record.admission.counts()
+        for name, meaning, value in (
+            ("budeval_evaluations_running", "Evaluations that have a place and have not ended", places.running),
+            ("budeval_evaluations_running_jobs", "Runs of those evaluations, each a Job", places.jobs),
+            ("budeval_evaluations_queued", "Evaluations that wait for a place", places.waiting),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=value)
         yield GaugeMetricFamily(
             "budeval_evaluations_notifications_waiting",
             "Evaluations with notifications that could not be published yet",
@@ -50,6 +64,9 @@ class Metrics:
         self.registry.register(RecordCollector(record, outbox))
         self.requests = Histogram(
             "budeval_http_request_seconds", "Requests by route", ["method", "route", "status"], registry=self.registry
+        )
+        self.refused = Counter(
+            "budeval_http_refused", "Requests that were not let in", ["reason"], registry=self.registry
         )
 
     def router(self) -> APIRouter:

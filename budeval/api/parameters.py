@@ -4,13 +4,15 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Request
+
+from budeval.api.access import caller_of
 
 EvalId = Annotated[UUID, Path(description="The eval_id of the request")]
 
 
-def _actor() -> str:
-    return "api"
+def _actor(request: Request) -> str:
+    return caller_of(request).name
 
 
 Actor = Annotated[str, Depends(_actor)]

@@ -22,6 +22,7 @@ from budeval.commons.errors import (
     InvalidEvaluation,
     LogGone,
     LogNotFound,
+    NoPlace,
     TemporaryError,
 )
 from budeval.commons.redaction import printable
@@ -41,6 +42,7 @@ STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (EvaluationConflict, HTTPStatus.CONFLICT),
     (ClusterUnauthorized, HTTPStatus.BAD_GATEWAY),
     (ClusterNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
+    (NoPlace, HTTPStatus.TOO_MANY_REQUESTS),
     (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BudEvalError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
@@ -101,7 +103,10 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BudEvalError)  # noqa: S101 - registered for this class
     status = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
     problems = error.problems if isinstance(error, InvalidEvaluation) else None
-    return problem_response(status, error.title, error.detail, problems, request.url.path)
+    response = problem_response(status, error.title, error.detail, problems, request.url.path)
+    if isinstance(error, NoPlace):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:

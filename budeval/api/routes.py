@@ -22,6 +22,7 @@ _STARTED = {
     HTTPStatus.CONFLICT: "The eval_id is taken by another request, or its evaluation has ended",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run; nothing was created",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too much runs and waits already; nothing was created. See Retry-After",
     HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer",
 }
 
@@ -61,7 +62,7 @@ def _requests(service: EvaluationService, defaults: MonitorSettings) -> APIRoute
 
     @router.get("/{eval_id}", responses=documented(SHOWN))
     def show(eval_id: EvalId) -> EvaluationView:
-        """Status, steps, and each run with its progress, reason and scores."""
+        """Status, steps, its place in the queue, and each run with its progress, reason and scores."""
         return service.view(str(eval_id))
 
     @router.post("/{eval_id}/cancel", responses=documented(SHOWN))

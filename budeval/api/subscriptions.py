@@ -19,7 +19,8 @@ logger = logging.getLogger("::EVAL:: Subscription")
 
 SUBSCRIBE_PATH = "/dapr/subscribe"
 DELIVERY_PATH = "/events/evaluations"
-SIDECAR_PATHS = (SUBSCRIBE_PATH, DELIVERY_PATH)
+SIDECAR_PATHS = ("/dapr/", DELIVERY_PATH)
+"""Beginnings of paths that daprd alone calls."""
 
 REQUESTER = "pubsub"
 """Who asks, in the record: a message on a topic has no name that could be checked."""

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from budeval import __version__
-from budeval.cli import attempt_commands, catalogue_commands, evaluation_commands, log_commands
+from budeval.cli import access_commands, attempt_commands, catalogue_commands, evaluation_commands, log_commands
 from budeval.cli.context_commands import contexts_app
 from budeval.cli.doctor import doctor
 from budeval.cli.errors import EXIT_CODES_HELP, ExitCode, UsageProblem, advice, exit_code
@@ -102,12 +102,14 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "datasets": catalogue_commands.datasets,
     "engines": catalogue_commands.engines,
     "schema": evaluation_commands.schema,
+    "whoami": access_commands.whoami,
     "doctor": doctor,
     "completion": completion,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name, epilog=EXIT_CODES_HELP)(_command)
 app.add_typer(contexts_app, name="context")
+app.add_typer(access_commands.tokens_app, name="token")
 
 
 def main() -> None:

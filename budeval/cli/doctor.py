@@ -10,12 +10,14 @@ from budeval.cli.contexts import contexts_path, read_contexts
 from budeval.cli.errors import ExitCode, UsageProblem, advice
 from budeval.cli.options import JsonOption, session_of
 from budeval.cli.session import Session, Target
-from budeval.client import BudevalClientError, Client, Forbidden, Unauthorized
+from budeval.cli.views import when
+from budeval.client import BudevalClientError, Client, Forbidden, NotFound, Unauthorized
 from budeval.client.client import is_loopback
 
 ADVICE = {
     "database": "Start the database that BUDEVAL_DATABASE_URL of the service names, or correct the URL.",
     "sidecar": "Start daprd beside the service: dapr run --run-file ./app.yaml, or look into its log.",
+    "access": "Look at BUDEVAL_TOKENS_SECRET_STORE of the service, and at the log of daprd.",
     "pubsub": "Give daprd a pub/sub component of the name in BUDEVAL_PUBSUB_NAME, and look at its scopes.",
     "workflow-worker": "Wait some seconds; if it stays, look whether daprd reaches placement and scheduler.",
 }
@@ -88,11 +90,23 @@ def _service(client: Client) -> Iterator[Finding]:
 
 def _access(client: Client) -> Iterator[Finding]:
     try:
-        next(client.evaluations(page_size=1), None)
-        yield Finding("access", "ok", "evaluations can be read")
+        yield _identity(client)
         yield _version(client.version())
     except BudevalClientError as error:
         yield _failed("access", error, advice(error))
+
+
+def _identity(client: Client) -> Finding:
+    try:
+        identity = client.whoami()
+    except NotFound:
+        # A service that is older than access.
+        next(client.evaluations(page_size=1), None)
+        return Finding("access", "ok", "evaluations can be read")
+    detail = f"{identity.name}, {identity.role}"
+    if identity.expires_at is None:
+        return Finding("access", "ok", detail)
+    return Finding("access", "ok", f"{detail}, until {when(identity.expires_at)}")
 
 
 def _version(version: str) -> Finding:

@@ -5,8 +5,10 @@ from enum import IntEnum
 from budeval.client import (
     BudevalClientError,
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -47,4 +49,8 @@ def advice(error: BudevalClientError) -> str:
     """What the user can do, where that is not said by the error itself."""
     if isinstance(error, Unauthorized):
         return "Give a token that is valid: BUDEVAL_TOKEN, BUDEVAL_TOKEN_FILE, or budeval context set."
+    if isinstance(error, Forbidden):
+        return "budeval whoami shows your role; ask the service's operator for a token that allows this."
+    if isinstance(error, TooManyRequests):
+        return f"Try again in {error.retry_after:g} s." if error.retry_after else "Try again later."
     return "" if exit_code(error) is ExitCode.USAGE else "budeval doctor says more."

@@ -26,7 +26,7 @@ from budeval.cli.views import (
     run_row,
     step_lines,
     summary_row,
-    when,
+    timeline_row,
 )
 from budeval.cli.watching import follow, outcome
 from budeval.client import DatasetRun, Evaluation, EvaluationRequest
@@ -118,11 +118,15 @@ def start(
 def list_evaluations(
     context: typer.Context,
     status: Annotated[Status | None, typer.Option(case_sensitive=False, help="Only with this status.")] = None,
+    queued: Annotated[
+        bool | None, typer.Option("--queued/--not-queued", help="Only those that wait for a place, or do not.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Only on this data set.", autocompletion=DatasetCompletion)
     ] = None,
     source: Annotated[str | None, typer.Option(help="Only asked for by this source.")] = None,
+    requested_by: Annotated[str | None, typer.Option(help="Only asked for by this caller; see whoami.")] = None,
     experiment: Annotated[UUID | None, typer.Option(help="Only of this experiment.")] = None,
     after: Annotated[
         datetime | None, typer.Option(formats=TIME_FORMATS, metavar="TIME", help="Created after, e.g. 2026-01-31.")
@@ -138,7 +142,8 @@ def list_evaluations(
     session = session_of(context)
     with session.client() as client:
         found = client.evaluations(
-            status=status, model=model, dataset=dataset, source=source, sort=sort, page_size=min(limit, 200),
+            status=status, queued=queued, model=model, dataset=dataset, source=source, sort=sort,
+            requested_by=requested_by, page_size=min(limit, 200),
             experiment_id=str(experiment) if experiment else None,
             created_after=_aware(after), created_before=_aware(before),
         )  # fmt: skip
@@ -171,7 +176,7 @@ def show(
     for line in failures(evaluation):
         output.line(line, "red")
     if timeline:
-        rows = [[when(entry.at), entry.kind, str(entry.count), entry.title, entry.message or ""] for entry in entries]
+        rows = [timeline_row(entry) for entry in entries]
         output.table(("when", "kind", "times", "what", "message"), rows)
 
 

@@ -48,7 +48,7 @@ def _datasets(incomplete: str) -> list[str]:
 
 def _short_client() -> Client:
     target = Session().target()
-    return Client(target.server, target.token, timeout=COMPLETION_SECONDS)
+    return Client(target.server, target.token, timeout=COMPLETION_SECONDS, patience=0)
 
 
 EvalArgument = Annotated[

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from budeval.cli.output import STATUS_STYLES, shown
-from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run
+from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run, TimelineEntry
 
 SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created")
 RUN_HEADERS = ("run", "data set", "status", "questions", "scores")
@@ -22,11 +22,27 @@ def when(time: datetime | None) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
 
 
+def timeline_row(entry: TimelineEntry) -> list[str]:
+    """A row for something that happened."""
+    what = f"{entry.title}, by {entry.actor}" if entry.actor else entry.title
+    return [when(entry.at), entry.kind, str(entry.count), what, entry.message or ""]
+
+
 def minutes_left(minutes: int | None, status: str) -> str:
     """The estimate as a word; empty where there is none."""
     if not minutes or status not in ("STARTED", "RUNNING", "PENDING"):
         return ""
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def place(evaluation: Evaluation) -> str:
+    """Where an evaluation stands in the queue, and what for; empty where it does not wait."""
+    queue = evaluation.queue
+    if queue is None:
+        return ""
+    whose = "" if queue.scope == "all" else " of the same requester"
+    why = f": at most {queue.limit} {queue.waiting_for}{whose} at once" if queue.waiting_for else ""
+    return f"waiting, place {queue.position}{why}"
 
 
 def summary_row(summary: EvaluationSummary) -> list[str]:
@@ -39,7 +55,7 @@ def summary_row(summary: EvaluationSummary) -> list[str]:
         summary.model_name,
         ", ".join(summary.datasets),
         runs + failed,
-        minutes_left(summary.eta_minutes, summary.status),
+        "waiting" if summary.queued else minutes_left(summary.eta_minutes, summary.status),
         when(summary.created_at),
     ]
 
@@ -82,12 +98,18 @@ def head_lines(evaluation: Evaluation) -> list[str]:
     """What an evaluation is, and how it stands."""
     left = minutes_left(evaluation.eta_minutes, evaluation.status)
     cancelled = f", cancelled by {evaluation.cancelled_by}" if evaluation.cancelled_by else ""
+    waiting = f", {place(evaluation)}" if evaluation.queue else ""
     times = f"created {when(evaluation.created_at)}"
     times += f", ended {when(evaluation.ended_at)}" if evaluation.ended_at else ""
     return [
-        f"{evaluation.eval_id}  {evaluation.status}{cancelled}" + (f", about {left} left" if left else ""),
-        f"{evaluation.model_name} by {evaluation.engine}, asked for by {evaluation.source}, {times}",
+        f"{evaluation.eval_id}  {evaluation.status}{waiting}{cancelled}" + (f", about {left} left" if left else ""),
+        f"{evaluation.model_name} by {evaluation.engine}, asked for by {_asker(evaluation)}, {times}",
     ]
+
+
+def _asker(evaluation: Evaluation) -> str:
+    by = evaluation.requested_by
+    return evaluation.source if by in (None, evaluation.source) else f"{by} for {evaluation.source}"
 
 
 def live_view(evaluation: Evaluation) -> RenderableType:
@@ -119,6 +141,7 @@ def log_lines(evaluation: Evaluation) -> list[str]:
     left = minutes_left(evaluation.eta_minutes, evaluation.status)
     lines = [f"{step.title}: {step.status}" for step in evaluation.steps if step.status != "PENDING"]
     lines += [f"{run.dataset_id}: {questions(run)} questions" for run in evaluation.runs if run.progress.total]
+    lines += [place(evaluation)] if evaluation.queue else []
     lines += [f"{run.dataset_id}: {run.status}" for run in evaluation.runs if run.status not in ("Pending", "Running")]
     lines += [f"about {left} left"] if left else []
     lines += failures(evaluation)

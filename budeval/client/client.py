@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import random
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay
 
-from budeval.client.errors import UnexpectedAnswer, Unreachable, problem_error
+from budeval.client.errors import TooManyRequests, UnexpectedAnswer, Unreachable, problem_error
 from budeval.client.feed import TEMPORARY, EventFeed, Listener
 from budeval.client.logs import log_lines, log_path
 from budeval.client.models import (
@@ -22,6 +24,7 @@ from budeval.client.models import (
     Evaluation,
     EvaluationRequest,
     EvaluationSummary,
+    Identity,
     Readiness,
     Results,
     RetriedEvaluation,
@@ -44,6 +47,9 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 """How long a watched service may be away, e.g. for its restart."""
 PAGE_SIZE = 200
+LONGEST_DELAY_SECONDS = 90.0
+"""How long a call waits at the most for a service that says 429; ``patience`` may be less."""
+SPREAD_SECONDS = 0.25
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -116,9 +122,11 @@ class Client:
         self,
         *,
         status: str | None = None,
+        queued: bool | None = None,
         model: str | None = None,
         dataset: str | None = None,
         source: str | None = None,
+        requested_by: str | None = None,
         experiment_id: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -128,9 +136,11 @@ class Client:
         """Evaluations, by default the newest first; asks for further pages as they are needed."""
         wanted = {
             "status": status,
+            "queued": None if queued is None else str(queued).lower(),
             "model": model,
             "dataset": dataset,
             "source": source,
+            "requested_by": requested_by,
             "experiment_id": experiment_id,
             "created_after": created_after.isoformat() if created_after else None,
             "created_before": created_before.isoformat() if created_before else None,
@@ -235,6 +245,10 @@ class Client:
         """What the service needs, each with whether it is there; also when it is not ready."""
         return self._get(Readiness, "/readyz", accepted=(httpx.codes.SERVICE_UNAVAILABLE,))
 
+    def whoami(self) -> Identity:
+        """As whom the service knows the token, and what its role is."""
+        return self._get(Identity, "/whoami")
+
     def version(self) -> str:
         """The service's version."""
         document = _json_object(self._send("GET", "/openapi.json"))
@@ -259,6 +273,16 @@ class Client:
         return _read(kind, _json_object(self._send("GET", path, accepted=accepted)))
 
     def _send(self, method: str, path: str, accepted: tuple[int, ...] = (), **options: Any) -> httpx.Response:
+        """Refused with 429, a request has done nothing: it is sent again when the service says so."""
+        again = Retrying(
+            retry=retry_if_exception_type(TooManyRequests),
+            wait=_as_told,
+            stop=stop_before_delay(min(self._patience, LONGEST_DELAY_SECONDS)),
+            reraise=True,
+        )
+        return again(self._send_once, method, path, accepted, **options)
+
+    def _send_once(self, method: str, path: str, accepted: tuple[int, ...], **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
@@ -270,6 +294,13 @@ class Client:
         if response.is_redirect:
             raise UnexpectedAnswer(f"{self.server} redirects to {response.headers.get('Location', '')}")
         return response
+
+
+def _as_told(state: RetryCallState) -> float:
+    """Seconds that the service wants to be left alone, and a little more, so that not all come back at once."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    told = error.retry_after if isinstance(error, TooManyRequests) else None
+    return (RETRY_SECONDS if told is None else told) + random.uniform(0, SPREAD_SECONDS)  # noqa: S311
 
 
 def checked_server(url: str) -> str:

@@ -64,9 +64,11 @@ class EventFeed:
                     return
                 # What was told between the end of the stream and this question comes in one more round.
                 last_round = ended()
-            except TEMPORARY:
+            except TEMPORARY as error:
                 if time.monotonic() - self._heard > self._patience:
                     raise
+                if isinstance(error, TooManyRequests) and error.retry_after:
+                    self._closed.wait(min(error.retry_after, self._patience))
             if not last_round:
                 self._closed.wait(self._parser.retry_seconds or wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)

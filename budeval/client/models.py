@@ -95,6 +95,18 @@ class Run(Answer):
     duration_seconds: float | None = None
 
 
+class Queue(Answer):
+    """Where an evaluation stands that waits for a place."""
+
+    position: int
+    """Among all who wait, from 1."""
+    waiting_for: str | None = None
+    """What there is too much of; none: it is about to get its place."""
+    limit: int | None = None
+    scope: str | None = None
+    """``all``, or ``requester``: whom the limit is for."""
+
+
 class Evaluation(Answer):
     """An evaluation, whole."""
 
@@ -106,12 +118,16 @@ class Evaluation(Answer):
     model_name: str
     engine: str
     source: str
+    requested_by: str | None = None
+    """Who asked for it, as the service knows the caller."""
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
     eta_minutes: int | None = None
     error: ErrorInfo | None = None
     cancelled_by: str | None = None
+    queue: Queue | None = None
+    """None: it does not wait for a place."""
     steps: list[Step]
     runs: list[Run]
 
@@ -132,9 +148,12 @@ class EvaluationSummary(Answer):
     eval_id: str
     experiment_id: str | None = None
     status: str
+    queued: bool = False
+    """Whether it waits for a place."""
     model_name: str
     engine: str
     source: str
+    requested_by: str | None = None
     datasets: list[str] = []
     created_at: datetime
     started_at: datetime | None = None
@@ -217,6 +236,16 @@ class Readiness(Answer):
 
     ready: bool
     checks: list[Check]
+
+
+class Identity(Answer):
+    """As whom the service knows the caller."""
+
+    name: str
+    role: str
+    """``viewer``, ``operator`` or ``admin``."""
+    expires_at: datetime | None = None
+    """When the token ends to be valid; none: it has no end."""
 
 
 class StartedEvaluation(Answer):

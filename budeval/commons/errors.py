@@ -10,7 +10,8 @@
     │  ├─ DeletionUnfinished     a part of an evaluation is still there
     │  ├─ PublishFailed          the broker did not take a message
     │  │  └─ PublishUncertain    nobody can know whether it did
-    │  └─ LogsBusy               too many logs are being read
+    │  ├─ LogsBusy               too many logs are being read
+    │  └─ NoPlace                too much runs and waits already (429)
     └─ PermanentError            a retry is useless
        ├─ InvalidEvaluation      the request cannot be run (422)
        ├─ EvaluationNotFound     no such evaluation (404)
@@ -107,6 +108,14 @@ class LogsBusy(TemporaryError):
     """Too many logs are being read or followed."""
 
     title = "Too many logs at once"
+
+
+class NoPlace(TemporaryError):
+    """Too much runs, and too much waits, to take another evaluation. Nothing was recorded."""
+
+    title = "Too many evaluations"
+    retry_after = 30
+    """Seconds: a place comes free when an evaluation ends, which its monitor sees every 30 s by default."""
 
 
 class PermanentError(BudEvalError):

@@ -8,11 +8,46 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from limits import parse as parse_limit
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from budeval.commons.roles import Role
+
+
+def _words(value: Any) -> Any:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _limit(text: str | None) -> str | None:
+    if text is None or text == "none":
+        return None
+    try:
+        parse_limit(text)
+    except ValueError as error:
+        raise ValueError("must be a limit such as 600/minute, or none") from error
+    return text
+
+
+RateLimit = Annotated[str | None, AfterValidator(_limit)]
+"""So many in a time, e.g. ``600/minute`` or ``10/second``; ``none``: no limit."""
+SignatureAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Those with a public key: with a shared one, whoever can check a token can make one."""
+DaprName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")]
 PollInterval = Annotated[int, Field(ge=1, le=3600)]
 MaximumChecks = Annotated[int, Field(ge=1, le=100_000)]
+Limit = Annotated[PositiveInt | None, BeforeValidator(lambda value: None if value == "none" else value)]
+"""At most so many; ``none``: as many as come. An empty variable counts as not set, so it cannot say that."""
 
 
 class MonitorSettings(BaseModel):
@@ -28,6 +63,24 @@ class MonitorSettings(BaseModel):
     """A progress notification at least every so many checks: five minutes at 30 s (the guide's value)."""
 
 
+class AdmissionLimits(BaseModel):
+    """How much may run and wait at once; none: without limit. A requester is who the service knows as asking."""
+
+    model_config = ConfigDict(frozen=True)
+
+    evaluations: Limit = None
+    """Evaluations that have been let in and have not ended."""
+    evaluations_per_requester: Limit = None
+    jobs: Limit = None
+    """Runs of those evaluations, each a Kubernetes Job."""
+    jobs_per_requester: Limit = None
+    waiting: Limit = None
+    """Evaluations that wait for a place."""
+    waiting_per_requester: Limit = None
+    when_full: Literal["queue", "refuse"] = "queue"
+    """What happens to a request for which there is no place."""
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Values are validated at start: a typo ends the start, not an evaluation."""
 
@@ -39,6 +92,40 @@ class Settings(BaseSettings):
     """HTTP port, as in the guide."""
     maximum_body_bytes: PositiveInt = 1_048_576
     """Bytes of a request body: a kubeconfig and a thousand runs fit in 1 MiB."""
+
+    access: Literal["required", "off"] = "required"
+    """``off``: everybody who reaches the service may do everything; only where ``host`` is a loopback address."""
+    tokens_file: Path | None = None
+    """YAML or JSON list of tokens: name, role, sha256, and optionally expires_at. A change is noticed in a second."""
+    tokens_secret_store: DaprName | None = None
+    """Dapr secret store that has such a list:"""
+    tokens_secret_name: DaprName = "budeval-tokens"  # noqa: S105 - a name
+    tokens_secret_key: str = "tokens"  # noqa: S105 - a name
+    """in this entry of this secret."""
+    tokens_refresh: PositiveFloat = 10.0
+    """Seconds between two looks into the secret store: so long may a revoked token still be good."""
+    oidc_issuer: str | None = None
+    """Issuer whose JSON Web Tokens are accepted, exactly as it stands in them."""
+    oidc_audience: str | None = None
+    """Audience of the tokens that are for this service."""
+    oidc_jwks_url: str | None = None
+    """Where the issuer publishes its keys. Unset: its discovery document says it."""
+    oidc_algorithms: Annotated[tuple[SignatureAlgorithm, ...], NoDecode, BeforeValidator(_words)] = ("RS256", "ES256")
+    """Signature algorithms that are accepted."""
+    oidc_leeway: Annotated[float, Field(ge=0, le=300)] = 30.0
+    """Seconds by which the issuer's clock may differ."""
+    oidc_role_claim: str = "roles"
+    """Claim with the caller's roles or groups, a list or words; a dotted path leads into objects."""
+    oidc_roles: dict[str, Role] = Field(
+        default_factory=lambda: {f"budeval-{role.value}": role for role in Role}, min_length=1
+    )
+    """Values of that claim, and the role that each gives."""
+    oidc_name_claim: str = "sub"
+    """Claim with the caller's name for the record; one that callers cannot choose themselves."""
+    rate_limit: RateLimit = "1200/minute"
+    """Requests of one caller, or of one address where access is off."""
+    failure_limit: RateLimit = "30/minute"
+    """Calls from one address that are not recognised; more are answered with 429, and not logged one by one."""
 
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = "development"
     """Kubernetes namespace in which Jobs run."""
@@ -66,6 +153,19 @@ class Settings(BaseSettings):
     progress_every: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Defaults of :class:`MonitorSettings`."""
 
+    maximum_evaluations: Limit = 100
+    """Evaluations that run at once. At 30 s between checks that is three checks a second: a quarter of the workers."""
+    maximum_evaluations_per_requester: Limit = None
+    """The same for each who asks. Unlimited: without access control everybody is one requester."""
+    maximum_jobs: Limit = 500
+    """Jobs at once: as many as five nodes have pods by default (110 each). The largest request has 200."""
+    maximum_jobs_per_requester: Limit = None
+    maximum_waiting: Limit = 1000
+    """Evaluations that wait for a place, before requests are refused: each keeps its sealed key in the record."""
+    maximum_waiting_per_requester: Limit = None
+    when_full: Literal["queue", "refuse"] = "queue"
+    """``queue``: an evaluation without a place waits for one. ``refuse``: its request is answered with 429."""
+
     database_url: str = "sqlite:///.budeval/record.sqlite"
     """SQLAlchemy URL of the record. PostgreSQL: ``postgresql+psycopg://...``."""
     sealing_keys: SecretStr | None = None
@@ -81,7 +181,8 @@ class Settings(BaseSettings):
     """Topic from which requests are also consumed. Unset: only HTTP."""
 
     app_api_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("APP_API_TOKEN"))
-    """What daprd sends to the service (Dapr's own variable). Unset: calls from the sidecar are not checked."""
+    """What daprd sends to the service (Dapr's own variable). Unset: calls from the sidecar are not checked where access
+    is off, and refused where it is required."""
     dapr_api_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("DAPR_API_TOKEN"))
     """What the service sends to daprd (Dapr's own variable)."""
     dapr_http_endpoint: str | None = Field(default=None, validation_alias=AliasChoices("DAPR_HTTP_ENDPOINT"))
@@ -107,6 +208,19 @@ class Settings(BaseSettings):
         """The defaults of every evaluation's monitor."""
         return MonitorSettings(
             poll_interval=self.poll_interval, max_checks=self.max_checks, progress_every=self.progress_every
+        )
+
+    @property
+    def admission(self) -> AdmissionLimits:
+        """How much may run and wait."""
+        return AdmissionLimits(
+            evaluations=self.maximum_evaluations,
+            evaluations_per_requester=self.maximum_evaluations_per_requester,
+            jobs=self.maximum_jobs,
+            jobs_per_requester=self.maximum_jobs_per_requester,
+            waiting=self.maximum_waiting,
+            waiting_per_requester=self.maximum_waiting_per_requester,
+            when_full=self.when_full,
         )
 
     @property

@@ -28,7 +28,8 @@ from budeval.commons.storage_config import StorageConfig
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
-from budeval.evals.attempts import ending, keeps_scores
+from budeval.evals.attempts import keeps_scores
+from budeval.evals.closing import CLOSING
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation, RunResult
 from budeval.evals.monitoring import (
     FIRST_ETA_MINUTES,
@@ -40,7 +41,6 @@ from budeval.evals.monitoring import (
 from budeval.evals.notifications import (
     Notifier,
     eta_announcement,
-    final_announcements,
     progress_announcement,
     status_announcement,
 )
@@ -246,14 +246,9 @@ class Activities:
 
     def finish_evaluation(self, _ctx: Any, request: FinishRequest) -> Response:
         """Ends the evaluation in the record, erases its secrets and says the last words."""
-        eval_id, attempt = request.eval_id, request.attempt
-        evaluation = self._definition(request)
-        if request.error is not None:
-            self._record.fail_unfinished_runs(eval_id, request.error, attempt=attempt)
-        status, error = ending(self._record.view(eval_id), request.status, request.error)
-        self._record.finish(eval_id, status, error, attempt=attempt)
-        view = self._record.view(eval_id)
-        self._notifier.announce(evaluation, final_announcements(view, results_told=evaluation.results_told))
+        self._record.finish(request.eval_id, request.status, request.error, CLOSING, attempt=request.attempt)
+        self._notifier.flush(request.eval_id)
+        view = self._record.view(request.eval_id)
         return _success(f"Evaluation {view.status}", {"status": view.status})
 
     # ------------------------------------------------------------------ parts

@@ -117,6 +117,10 @@ class ErrorInfo(Value):
         return f"{text} {self.resolution}" if self.resolution else text
 
 
+CANCELLED = ErrorInfo(reason="Cancelled", message="The evaluation was cancelled.")
+"""Why an evaluation ended that somebody cancelled."""
+
+
 class Score(Value):
     """One number of one data set. A data set can have several metrics."""
 

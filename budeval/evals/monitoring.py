@@ -175,7 +175,7 @@ def _missing_update(run_id: str, *, gone: bool) -> RunUpdate:
     error = ErrorInfo(
         reason="JobMissing",
         message="The Job is not in the cluster any more.",
-        resolution="Somebody or something deleted it; start the evaluation again.",
+        resolution="Somebody or something deleted it; retry the evaluation.",
     )
     return RunUpdate(run_id=run_id, status=JobState.FAILED, error=error)
 

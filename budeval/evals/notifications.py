@@ -80,6 +80,22 @@ def notification_body(evaluation: Evaluation, announcement: Announcement, topic:
     }
 
 
+def outgoing(evaluation: Evaluation, announcements: Sequence[Announcement]) -> list[OutgoingMessage]:
+    """Announcements as messages to every topic of the evaluation."""
+    return [
+        OutgoingMessage(
+            event_id=event_id(evaluation.eval_id, announcement, evaluation.attempt),
+            event=announcement.event,
+            status=announcement.status,
+            topic=topic,
+            message=printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
+            body=notification_body(evaluation, announcement, topic),
+        )
+        for announcement in announcements
+        for topic in evaluation.source_topics
+    ]
+
+
 class Notifier:
     """Writes announcements into the outbox and publishes from it, in order.
 
@@ -98,19 +114,7 @@ class Notifier:
         Raises:
             AttemptSuperseded: another attempt has begun; nothing is told.
         """
-        messages = [
-            OutgoingMessage(
-                event_id=event_id(evaluation.eval_id, announcement, evaluation.attempt),
-                event=announcement.event,
-                status=announcement.status,
-                topic=topic,
-                message=printable(announcement.message, MAXIMUM_MESSAGE_LENGTH),
-                body=notification_body(evaluation, announcement, topic),
-            )
-            for announcement in announcements
-            for topic in evaluation.source_topics
-        ]
-        self._outbox.add(evaluation.eval_id, messages, attempt=evaluation.attempt)
+        self._outbox.add(evaluation.eval_id, outgoing(evaluation, announcements), attempt=evaluation.attempt)
         self.flush(evaluation.eval_id)
 
     def flush(self, eval_id: str) -> None:
@@ -191,6 +195,11 @@ def progress_announcement(message: str, check_count: int, runs: Sequence[RunView
         result={"progress": progress},
         sequence=f"{check_count}/{message}",
     )
+
+
+def last_words(evaluation: Evaluation, view: EvaluationView) -> list[OutgoingMessage]:
+    """The last words on an evaluation as messages, to be written down in the transaction of its end."""
+    return outgoing(evaluation, final_announcements(view, results_told=evaluation.results_told))
 
 
 def final_announcements(view: EvaluationView, *, results_told: bool = False) -> list[Announcement]:

@@ -3,11 +3,13 @@
 A workflow can hang for ever when the scheduler and the placement service die while daprd lives; any event wakes it. A
 request can be recorded while daprd is away. An instance can be ended or purged from outside. So every few seconds the
 pulse looks at each evaluation that has not ended and was silent for three of its poll intervals, and schedules it,
-wakes it, cancels it again or ends it. It also publishes what waits in the outbox.
+wakes it, cancels it again or ends it. It also publishes what waits in the outbox, and lets in what waits for a place:
+at once when a place comes free in this process, and at the next beat when it did in another.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -18,11 +20,11 @@ from budeval.commons import wire
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import BudEvalError
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.attempts import ending
+from budeval.evals.closing import CLOSING
 from budeval.evals.models import ErrorInfo
-from budeval.evals.notifications import Notifier, final_announcements
+from budeval.evals.notifications import Notifier
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
-from budeval.evals.services import evaluation_input, send_cancel
+from budeval.evals.services import schedule, send_cancel
 from budeval.record import Record, happenings
 from budeval.record.record import ActiveEvaluation
 
@@ -43,6 +45,7 @@ class Pulse:
         self._workflows = workflows
         self._notifier = notifier
         self._looked_after: dict[str, datetime] = {}
+        self._freed = record.admission.freed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -53,11 +56,13 @@ class Pulse:
     def stop(self) -> None:
         """Beats no more; answers when the last beat is over, or after two seconds."""
         self._stop.set()
+        self._freed.set()
         self._thread.join(timeout=2)
 
     def beat(self, now: datetime) -> None:
         """Looks once after everything that is silent; what fails for one evaluation keeps it from no other."""
         _attempt("publishing what waits", self._notifier.flush_all)
+        _attempt("letting in what waits", self.let_in)
         active = self._record.active()
         known = {evaluation.eval_id for evaluation in active}
         self._looked_after = {eval_id: at for eval_id, at in self._looked_after.items() if eval_id in known}
@@ -65,9 +70,30 @@ class Pulse:
             if is_silent(evaluation, now, self._looked_after.get(evaluation.eval_id)):
                 _attempt(f"looking after evaluation {evaluation.eval_id}", partial(self._look_after, evaluation, now))
 
+    def let_in(self) -> None:
+        """Gives the free places to evaluations that wait, and schedules those.
+
+        The first that daprd does not take ends the scheduling: all that were let in and are silent are looked after.
+        """
+        admitted = self._record.admission.admit()
+        for eval_id in admitted:
+            logger.info("evaluation %s got a place", eval_id)
+        for eval_id in admitted:
+            schedule(self._record, self._workflows, self._record.definition(eval_id))
+
     def _run(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
-            _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
+        due = time.monotonic() + BEAT_SECONDS
+        while True:
+            self._freed.wait(max(0.0, due - time.monotonic()))
+            if self._stop.is_set():
+                return
+            # Before looking, not after: what comes free while we look is looked at again.
+            self._freed.clear()
+            if time.monotonic() < due:
+                _attempt("letting in what waits", self.let_in)
+            else:
+                due = time.monotonic() + BEAT_SECONDS
+                _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
 
     def _look_after(self, evaluation: ActiveEvaluation, now: datetime) -> None:
         eval_id, attempt = evaluation.eval_id, evaluation.attempt
@@ -78,7 +104,7 @@ class Pulse:
             self._record.trying_again(
                 eval_id, happenings.woken("It had no workflow, and is scheduled."), attempt=attempt
             )
-            self._workflows.schedule(evaluation_input(self._record.definition(eval_id, attempt=attempt)))
+            schedule(self._record, self._workflows, self._record.definition(eval_id, attempt=attempt))
         elif status not in ACTIVE_STATUSES:
             self._end(eval_id, attempt, status)
         elif status == WorkflowStatus.SUSPENDED:
@@ -102,13 +128,9 @@ class Pulse:
             message=f"The workflow ended as {status}.",
             resolution="The service's log says what it did last. Retry the evaluation.",
         )
-        self._record.fail_unfinished_runs(eval_id, error, attempt=attempt)
-        ended = WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED
-        verdict = ending(self._record.view(eval_id), ended, error)
-        self._record.finish(eval_id, *verdict, attempt=attempt)
-        evaluation = self._record.definition(eval_id, attempt=attempt)
-        last_words = final_announcements(self._record.view(eval_id), results_told=evaluation.results_told)
-        self._notifier.announce(evaluation, last_words)
+        end = WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED
+        self._record.finish(eval_id, end, error, CLOSING, attempt=attempt)
+        self._notifier.flush(eval_id)
 
 
 def _attempt(what: str, action: Callable[[], None]) -> None:

@@ -30,7 +30,7 @@ logger = logging.getLogger("::EVAL:: Results")
 
 MAXIMUM_RESULT_BYTES = 1_048_576
 """Bytes of a result file: a thousand scores are about 100 kB."""
-_RETRY = "Start the evaluation again; questions that were answered are not asked again."
+_RETRY = "Retry the evaluation; questions that were answered are not asked again."
 
 # As much as the record's columns hold, and no control characters, which not every database takes.
 _PRINTABLE = r"^\P{Cc}*$"

@@ -8,8 +8,10 @@ from budeval.commons.errors import EvaluationConflict, SidecarUnavailable
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.attempts import runs_to_retry
+from budeval.evals.closing import CLOSING
 from budeval.evals.models import Evaluation, EvaluationInput
 from budeval.evals.monitoring import FIRST_ETA_MINUTES
+from budeval.evals.notifications import Notifier
 from budeval.evals.runtime import WorkflowClient
 from budeval.jobs.names import job_name
 from budeval.record import Record
@@ -21,19 +23,23 @@ logger = logging.getLogger("::EVAL:: Service")
 class EvaluationService:
     """Evaluations, as the HTTP border and the pub/sub consumer use them."""
 
-    def __init__(self, record: Record, workflows: WorkflowClient) -> None:
+    def __init__(self, record: Record, workflows: WorkflowClient, notifier: Notifier) -> None:
         self.queries = record.queries
         self.timeline = record.timeline
         self._record = record
         self._workflows = workflows
+        self._notifier = notifier
 
     def start(self, evaluation: Evaluation, secrets: EvaluationSecrets, request_body: bytes, by: str) -> dict[str, Any]:
         """Records a request of ``by``, then schedules its workflow. The same request again gives the same answer.
 
-        Once recorded, an evaluation is never lost: where scheduling fails, the pulse schedules it later.
+        Once recorded, an evaluation is never lost: where scheduling fails, the pulse schedules it later, and when there
+        is no place for it, as soon as it has one.
 
         Raises:
             EvaluationConflict: the eval_id was used for another request, or its evaluation has ended.
+            InvalidEvaluation: its Jobs are more than may ever run at once.
+            NoPlace: there is no place, and it may not wait for one.
         """
         names = {run.run_id: job_name(evaluation.eval_id, run.run_id) for run in evaluation.runs}
         if not self._record.create(evaluation, secrets, request_body, names, by):
@@ -46,17 +52,19 @@ class EvaluationService:
         return self._record.view(eval_id)
 
     def cancel(self, eval_id: str, by: str) -> EvaluationView:
-        """Asks an evaluation to end; harmless when it has. Its Jobs are gone in seconds.
+        """Asks an evaluation to end; harmless when it has. Its Jobs are gone in seconds; one that waits ends at once.
 
         The wish is in the record before the event is raised: should the event be lost, the pulse raises it again.
         """
-        attempt = self._record.view(eval_id).attempt
-        before = self._record.request_cancel(eval_id, by)
-        if not before.ended:
-            try:
-                send_cancel(self._workflows, eval_id, attempt)
-            except SidecarUnavailable as error:
-                logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
+        self._record.request_cancel(eval_id, by, CLOSING)
+        view = self._record.view(eval_id)
+        if view.status.ended:
+            self._notifier.flush(eval_id)
+            return view
+        try:
+            send_cancel(self._workflows, eval_id, view.attempt)
+        except SidecarUnavailable as error:
+            logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
         return self._record.view(eval_id)
 
     def retryable(self, eval_id: str) -> tuple[Evaluation, list[str]]:
@@ -84,14 +92,18 @@ class EvaluationService:
         return {**workflow_metadata(evaluation.eval_id), "attempt": attempt, "run_ids": run_ids}
 
     def _schedule(self, evaluation: Evaluation) -> None:
+        if self._record.admission.is_waiting(evaluation.eval_id):
+            return
         try:
-            self._workflows.schedule(evaluation_input(evaluation))
+            schedule(self._record, self._workflows, evaluation)
         except SidecarUnavailable as error:
             logger.warning("evaluation %s is recorded and starts when daprd answers: %s", evaluation.eval_id, error)
 
     def _check_same(self, eval_id: str, request_body: bytes) -> None:
         if self._record.view(eval_id).status.ended:
-            raise EvaluationConflict(f"evaluation {eval_id} has ended; start a new one under a new eval_id")
+            raise EvaluationConflict(
+                f"evaluation {eval_id} has ended; retry it, or start a new one under a new eval_id"
+            )
         if not self._record.is_same_request(eval_id, request_body):
             raise EvaluationConflict(f"eval_id {eval_id} was used for another request; choose a new one")
 
@@ -102,6 +114,14 @@ def evaluation_input(evaluation: Evaluation) -> EvaluationInput:
     return EvaluationInput(
         eval_id=evaluation.eval_id, attempt=evaluation.attempt, run_ids=run_ids, **evaluation.monitor.model_dump()
     )
+
+
+def schedule(record: Record, workflows: WorkflowClient, evaluation: Evaluation) -> None:
+    """Starts the workflow of an evaluation that has its place. Raises :class:`SidecarUnavailable`."""
+    workflows.schedule(evaluation_input(evaluation))
+    # A cancellation that came before the workflow was sent to nobody.
+    if record.cancel_requested(evaluation.eval_id):
+        send_cancel(workflows, evaluation.eval_id, evaluation.attempt)
 
 
 def send_cancel(workflows: WorkflowClient, eval_id: str, attempt: int) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from budeval.commons import wire
 from budeval.commons.wire import Step, WorkflowStatus
-from budeval.evals.models import ErrorInfo, EvaluationInput
+from budeval.evals.models import CANCELLED, ErrorInfo, EvaluationInput
 from budeval.evals.monitoring import MonitorState
 
 logger = logging.getLogger("::EVAL:: EvaluateModel")
@@ -93,7 +93,7 @@ def evaluate_model(ctx: Any, evaluation: EvaluationInput) -> Steps:
     except Cancelled as cancelled:
         yield from flow.settle(cancelled.in_flight)
         yield from flow.clean_up()
-        yield from flow.finish(WorkflowStatus.TERMINATED, _CANCELLED)
+        yield from flow.finish(WorkflowStatus.TERMINATED, CANCELLED)
 
 
 def monitor_jobs(ctx: Any, state: MonitorState) -> Steps:
@@ -216,9 +216,6 @@ class _Flow:
     def _log(self, message: str) -> None:
         if not self._ctx.is_replaying:
             logger.info("%s", message, extra={"eval_id": self._evaluation.eval_id})
-
-
-_CANCELLED = ErrorInfo(reason="Cancelled", message="The evaluation was cancelled.")
 
 
 def _still_standing(outcome: dict[str, Any]) -> list[str]:

@@ -77,7 +77,7 @@ ENGINE_REASONS: dict[str, tuple[str, str]] = {
     ),
     "ResultsIncomplete": (
         "Not every question was answered, or a score is missing",
-        "Look into engine.log in the run's directory on the volume, then start the evaluation again.",
+        "Look into engine.log in the run's directory on the volume, then retry the evaluation.",
     ),
     "InvalidConfiguration": (
         "The engine refused its configuration",
@@ -103,7 +103,7 @@ _WAITING: dict[str, tuple[str, str]] = {
     ),
     "CreateContainerConfigError": (
         "The container's configuration names something that is not there",
-        "See the detail: a Secret, a ConfigMap or one of their keys is missing. Start the evaluation again.",
+        "See the detail: a Secret, a ConfigMap or one of their keys is missing. Retry the evaluation.",
     ),
     "CreateContainerError": (
         "The container cannot be made",

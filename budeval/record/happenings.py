@@ -2,6 +2,7 @@
 
 from budeval.commons.errors import TemporaryError
 from budeval.commons.wire import STEPS, WorkflowStatus
+from budeval.evals.admission import Obstacle
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult
 from budeval.jobs.models import JobState
 from budeval.record.tables import EventRow, RunRow
@@ -22,10 +23,10 @@ _ENDED_TITLES = {
 }
 
 
-def created(evaluation: Evaluation) -> Happening:
+def created(evaluation: Evaluation, by: str) -> Happening:
     """Somebody asked for the evaluation."""
-    message = f"{len(evaluation.runs)} runs of {evaluation.model.model_name}"
-    return Happening(Kind.CREATED, "Evaluation requested", message, actor=evaluation.source)
+    message = f"{len(evaluation.runs)} runs of {evaluation.model.model_name}, for {evaluation.source}"
+    return Happening(Kind.CREATED, "Evaluation requested", message, actor=by)
 
 
 def tried_again(evaluation: Evaluation, by: str) -> Happening:
@@ -38,6 +39,17 @@ def tried_again(evaluation: Evaluation, by: str) -> Happening:
 def deletion_requested(by: str) -> Happening:
     """Somebody asked to delete the evaluation; the last thing that anybody reads of it."""
     return Happening(Kind.DELETE, "Deletion requested", actor=by)
+
+
+def queued(position: int, obstacle: Obstacle) -> Happening:
+    """There is no place for the evaluation; its place in the queue is the one it began with."""
+    message = f"Place {position} in the queue: {obstacle.sentence()}"
+    return Happening(Kind.QUEUE, "Waiting for a place", message, reason=obstacle.waiting_for)
+
+
+def admitted() -> Happening:
+    """The evaluation that waited has a place."""
+    return Happening(Kind.QUEUE, "Got a place", reason="Admitted")
 
 
 def step(step_id: str, status: WorkflowStatus, message: str) -> Happening:

@@ -4,7 +4,7 @@ A message is *claimed*, published and then marked. Whoever dies between the clai
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,7 +55,7 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: list[OutgoingMessage], *, attempt: int | None = None) -> None:
+    def add(self, eval_id: str, messages: Sequence[OutgoingMessage], *, attempt: int | None = None) -> None:
         """Writes messages down; one that is there already (same event id and topic) stays as it is.
 
         Raises:
@@ -64,12 +64,9 @@ class Outbox:
         """
         if not messages:
             return
-        now = utc_now()
-        rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
         with self._write() as session:
             _check_attempt(session, eval_id, attempt)
-            insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-            session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+            write_messages(session, eval_id, messages)
 
     def claim_next(self, eval_id: str) -> ClaimedMessage | None:
         """The oldest message to be published, claimed; none when there is none or another publishes right now."""
@@ -148,6 +145,16 @@ def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
         raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
     if present != attempt:
         raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
+
+
+def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
+    """Writes messages down in the transaction of what they tell."""
+    if not messages:
+        return
+    now = utc_now()
+    rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
+    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
+    session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

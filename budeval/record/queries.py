@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from budeval.commons.wire import WorkflowStatus
 from budeval.jobs.models import JobState
+from budeval.record.admission import WAITS
 from budeval.record.tables import EvaluationRow, RunRow, UtcDateTime
 from budeval.record.views import EvaluationSummary
 
@@ -49,9 +50,12 @@ class Criteria(NamedTuple):
     """What evaluations are looked for; none: all."""
 
     status: WorkflowStatus | None = None
+    queued: bool | None = None
+    """Whether they wait for a place."""
     model: str | None = None
     dataset: str | None = None
     source: str | None = None
+    requested_by: str | None = None
     experiment_id: str | None = None
     created_after: datetime | None = None
     """At this time or later."""
@@ -88,9 +92,11 @@ _COLUMNS = (
     EvaluationRow.eval_id,
     EvaluationRow.experiment_id,
     EvaluationRow.status,
+    WAITS.label("queued"),
     EvaluationRow.model_name,
     EvaluationRow.engine,
     EvaluationRow.source,
+    EvaluationRow.requested_by,
     EvaluationRow.created_at,
     EvaluationRow.started_at,
     EvaluationRow.ended_at,
@@ -105,9 +111,12 @@ def _conditions(criteria: Criteria) -> list[ColumnElement[bool]]:
         (table.status, criteria.status),
         (table.model_name, criteria.model),
         (table.source, criteria.source),
+        (table.requested_by, criteria.requested_by),
         (table.experiment_id, criteria.experiment_id),
     )
     found: list[ColumnElement[bool]] = [column == value for column, value in wanted if value is not None]
+    if criteria.queued is not None:
+        found.append(WAITS if criteria.queued else not_(WAITS))
     if criteria.created_after is not None:
         found.append(table.created_at >= criteria.created_after)
     if criteria.created_before is not None:

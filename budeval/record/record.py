@@ -5,10 +5,10 @@ Written by the HTTP handler and by activities, never by the body of a workflow (
 
 import hashlib
 import secrets as randomness
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, delete, func, select, update
@@ -18,22 +18,46 @@ from sqlalchemy.orm import Session
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import AttemptSuperseded, EvaluationConflict, EvaluationNotFound, SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
+from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import STEPS, Event, WorkflowStatus
-from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
+from budeval.evals.models import CANCELLED, ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record import happenings
+from budeval.record.admission import HAS_PLACE, Admission, is_waiting
 from budeval.record.database import erase_traces
+from budeval.record.outbox import OutgoingMessage, write_messages
 from budeval.record.queries import EvaluationQueries
 from budeval.record.tables import EvaluationRow, EventRow, RunRow, ScoreRow
 from budeval.record.timeline import Happening, Timeline, note
-from budeval.record.views import EvaluationView, RunView, StepView
+from budeval.record.views import EvaluationView, QueueView, RunView, StepView
 
-_ACTIVE = (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
+Verdict = Callable[[EvaluationView, WorkflowStatus | None, ErrorInfo | None], tuple[WorkflowStatus, ErrorInfo | None]]
+
+
+class Closing(NamedTuple):
+    """What is decided and said at the end of an evaluation, in the transaction of that end."""
+
+    verdict: Verdict
+    """How it ends, from how it stands, the status that it was told to end with (None: as its results say), and why."""
+    last_words: Callable[[Evaluation, EvaluationView], Sequence[OutgoingMessage]]
+    """What subscribers are told about it when it has ended."""
+
+
+def _as_told(
+    _view: EvaluationView, status: WorkflowStatus | None, error: ErrorInfo | None
+) -> tuple[WorkflowStatus, ErrorInfo | None]:
+    if status is None:
+        raise ValueError("somebody must say how it ended")
+    return status, error
+
+
+AS_TOLD = Closing(_as_told, lambda _evaluation, _view: [])
+"""Ends with the status that is given, and says nothing."""
 
 
 class ActiveEvaluation(BaseModel):
-    """An evaluation that has not ended, as the pulse needs it."""
+    """An evaluation that was let in and has not ended, as the pulse needs it."""
 
     eval_id: str
     attempt: int
@@ -49,7 +73,9 @@ class Record:
     another one has begun: what an old attempt still has to say comes too late. None: whatever attempt there is.
     """
 
-    def __init__(self, database: Engine, sealer: Sealer) -> None:
+    def __init__(self, database: Engine, sealer: Sealer, limits: AdmissionLimits | None = None) -> None:
+        self.admission = Admission(database, limits or AdmissionLimits())
+        """Who may run, and who waits for a place."""
         self.timeline = Timeline(database)
         """What happened, to be read; every method here that writes adds to it."""
         self.queries = EvaluationQueries(database)
@@ -83,7 +109,14 @@ class Record:
         job_names: dict[str, str],
         requested_by: str,
     ) -> bool:
-        """Records a request once. Answers whether it was new; never changes what is there."""
+        """Records a request once, with a place or in the queue; never changes what is there.
+
+        Answers whether it was new.
+
+        Raises:
+            InvalidEvaluation: its Jobs are more than may ever run at once.
+            NoPlace: there is no place, and it may not wait for one.
+        """
         now = utc_now()
         salt = randomness.token_hex(16)
         row = {
@@ -98,7 +131,6 @@ class Record:
             "newest_sequence": 0,
             "status": WorkflowStatus.PENDING,
             "created_at": now,
-            "admitted_at": now,
             "last_heard_at": now,
             "poll_interval": evaluation.monitor.poll_interval,
             "steps": {},
@@ -106,7 +138,7 @@ class Record:
             "request_digest": _digest(salt, request_body),
             "sealed_secrets": self._sealer.seal(secrets),
         }
-        with self._write() as session:
+        with self.admission.deciding() as session:
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
             created = session.execute(
                 insert(EvaluationRow).values(row).on_conflict_do_nothing().returning(EvaluationRow.eval_id)
@@ -127,7 +159,9 @@ class Record:
                         questions_total=0,
                     )
                 )
-            note(session, _locked(session, evaluation.eval_id), happenings.created(evaluation))
+            recorded = _locked(session, evaluation.eval_id)
+            note(session, recorded, happenings.created(evaluation, requested_by))
+            self.admission.ask(session, recorded)
         return True
 
     def is_same_request(self, eval_id: str, request_body: bytes) -> bool:
@@ -159,8 +193,9 @@ class Record:
 
         Raises:
             EvaluationConflict: it has not ended, another attempt has begun meanwhile, or it is being deleted.
+            InvalidEvaluation, NoPlace: as :meth:`create` does.
         """
-        with self._write() as session:
+        with self.admission.deciding() as session:
             row = _locked(session, evaluation.eval_id)
             _check_free(row, evaluation.attempt - 1)
             told = select(EventRow.id).where(EventRow.eval_id == row.eval_id, EventRow.event == Event.RESULTS).limit(1)
@@ -175,6 +210,7 @@ class Record:
                 if run.run_id in job_names:
                     run.attempt, run.job_name = evaluation.attempt, job_names[run.run_id]
                     _wait_again(run)
+            self.admission.ask(session, row)
 
     def begin_deletion(self, eval_id: str, by: str) -> Evaluation:
         """Marks an ended evaluation as being deleted, so that nobody tries it again meanwhile. Idempotent.
@@ -203,13 +239,12 @@ class Record:
     # ------------------------------------------------------------------ what happened
 
     def heard(self, eval_id: str, *, attempt: int | None = None) -> None:
-        """An activity of this evaluation runs: it is alive."""
+        """An activity of this evaluation runs: it is alive. One that waits for its place keeps it."""
+        heard = EvaluationRow.eval_id == eval_id, EvaluationRow.admitted_at.is_not(None)
         with self._write() as session:
             if attempt is not None:
                 _locked(session, eval_id, attempt)
-            session.execute(
-                update(EvaluationRow).where(EvaluationRow.eval_id == eval_id).values(last_heard_at=utc_now())
-            )
+            session.execute(update(EvaluationRow).where(*heard).values(last_heard_at=utc_now()))
 
     def begin(self, eval_id: str, *, attempt: int | None = None) -> None:
         """The workflow has started."""
@@ -307,8 +342,11 @@ class Record:
 
     # ------------------------------------------------------------------ the end
 
-    def request_cancel(self, eval_id: str, by: str) -> WorkflowStatus:
-        """Marks an evaluation as to be cancelled; answers the status it had. Idempotent."""
+    def request_cancel(self, eval_id: str, by: str, closing: Closing = AS_TOLD) -> WorkflowStatus:
+        """Marks an evaluation as to be cancelled; answers the status it had. Idempotent.
+
+        One that waits for a place has no workflow that could end it: it ends here, as :meth:`finish` does it.
+        """
         with self._write() as session:
             row = _locked(session, eval_id)
             status = WorkflowStatus(row.status)
@@ -316,39 +354,67 @@ class Record:
                 row.cancel_requested_at = utc_now()
                 row.cancelled_by = by
                 note(session, row, happenings.cancelled(by))
-            return status
+            waited = is_waiting(row)
+            if waited:
+                self._end(session, row, WorkflowStatus.TERMINATED, CANCELLED, closing)
+        if waited:
+            self._ended()
+        return status
 
     def cancel_requested(self, eval_id: str, *, attempt: int | None = None) -> bool:
         """Whether somebody asked to cancel."""
         with self._read() as session:
             return _evaluation(session, eval_id, attempt).cancel_requested_at is not None
 
-    def fail_unfinished_runs(self, eval_id: str, error: ErrorInfo, *, attempt: int | None = None) -> None:
-        """Runs that have no result have none because of ``error``; a reason that is known already stays."""
-        with self._write() as session:
-            _locked(session, eval_id, attempt)
-            _fail_unfinished(session, eval_id, error)
-
     def finish(
-        self, eval_id: str, status: WorkflowStatus, error: ErrorInfo | None = None, *, attempt: int | None = None
+        self,
+        eval_id: str,
+        status: WorkflowStatus | None,
+        error: ErrorInfo | None = None,
+        closing: Closing = AS_TOLD,
+        *,
+        attempt: int | None = None,
     ) -> bool:
-        """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays."""
+        """Ends an evaluation and erases its secrets; answers whether it was still running. The first end stays.
+
+        What subscribers hear of it is in the outbox when it has ended, so that nobody who dies in between leaves it
+        unsaid. ``status`` None: as the results say.
+        """
         with self._write() as session:
-            row = _locked(session, eval_id, attempt)
-            row.sealed_secrets = row.request_digest = row.request_salt = None
-            was_running = not _has_ended(row)
-            if was_running:
-                _fail_unfinished(session, eval_id, error or ErrorInfo(reason="NotFinished", message=""))
-                _end(row, status, error, _last_message(error, _runs(session, eval_id)))
-                note(session, row, happenings.ended(status, error))
-        erase_traces(self._database)
+            was_running = self._end(session, _locked(session, eval_id, attempt), status, error, closing)
+        self._ended()
         return was_running
+
+    def _end(
+        self,
+        session: Session,
+        row: EvaluationRow,
+        status: WorkflowStatus | None,
+        error: ErrorInfo | None,
+        closing: Closing,
+    ) -> bool:
+        row.sealed_secrets = row.request_digest = row.request_salt = None
+        if _has_ended(row):
+            return False
+        if error is not None:
+            _fail_unfinished(session, row.eval_id, error)
+        status, error = closing.verdict(self._view(session, row), status, error)
+        _fail_unfinished(session, row.eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+        _end(row, status, error, _last_message(error, _runs(session, row.eval_id)))
+        note(session, row, happenings.ended(status, error))
+        evaluation = Evaluation.model_validate(row.definition)
+        write_messages(session, row.eval_id, closing.last_words(evaluation, self._view(session, row)))
+        return True
+
+    def _ended(self) -> None:
+        erase_traces(self._database)
+        self.admission.freed.set()
 
     # ------------------------------------------------------------------ reading
 
     def active(self) -> list[ActiveEvaluation]:
-        """Every evaluation that has not ended, oldest first."""
-        query = select(EvaluationRow).where(EvaluationRow.status.in_(_ACTIVE)).order_by(EvaluationRow.created_at)
+        """Every evaluation that was let in and has not ended, oldest first."""
+        query = select(EvaluationRow).where(HAS_PLACE).order_by(EvaluationRow.created_at)
         with self._read() as session:
             return [ActiveEvaluation.model_validate(row, from_attributes=True) for row in session.scalars(query)]
 
@@ -361,13 +427,15 @@ class Record:
     def view(self, eval_id: str) -> EvaluationView:
         """Everything about an evaluation that may be shown."""
         with self._read() as session:
-            row = _evaluation(session, eval_id)
-            scores: dict[str, list[Score]] = {}
-            for score in session.scalars(
-                select(ScoreRow).where(ScoreRow.eval_id == eval_id).order_by(ScoreRow.position)
-            ):
-                scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
-            return _view(row, [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, eval_id)])
+            return self._view(session, _evaluation(session, eval_id))
+
+    def _view(self, session: Session, row: EvaluationRow) -> EvaluationView:
+        scores: dict[str, list[Score]] = {}
+        of_evaluation = select(ScoreRow).where(ScoreRow.eval_id == row.eval_id).order_by(ScoreRow.position)
+        for score in session.scalars(of_evaluation):
+            scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
+        runs = [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, row.eval_id)]
+        return _view(row, runs, self.admission.place(session, row.eval_id) if is_waiting(row) else None)
 
 
 def _digest(salt: str, body: bytes) -> str:
@@ -401,7 +469,6 @@ def _start_again(row: EvaluationRow) -> None:
     row.status, row.steps = WorkflowStatus.PENDING, {}
     row.started_at = row.ended_at = row.cancel_requested_at = row.cancelled_by = None
     row.error = row.eta_minutes = None
-    row.admitted_at = row.last_heard_at = utc_now()
 
 
 def _wait_again(run: RunRow) -> None:
@@ -500,7 +567,7 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
     )
 
 
-def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
+def _view(row: EvaluationRow, runs: list[RunView], queue: QueueView | None) -> EvaluationView:
     definition = Evaluation.model_validate(row.definition)
     pending = {"status": WorkflowStatus.PENDING}
     return EvaluationView(
@@ -511,6 +578,7 @@ def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
         model_name=definition.model.model_name,
         engine=definition.engine,
         source=definition.source,
+        requested_by=row.requested_by,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
@@ -518,6 +586,7 @@ def _view(row: EvaluationRow, runs: list[RunView]) -> EvaluationView:
         eta_minutes=row.eta_minutes,
         error=None if row.error is None else ErrorInfo.model_validate(row.error),
         cancelled_by=row.cancelled_by,
+        queue=queue,
         steps=[
             StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
             for step in STEPS

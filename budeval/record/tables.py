@@ -58,7 +58,8 @@ class EvaluationRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     last_heard_at: Mapped[datetime]
-    """When an activity of this evaluation last ran; the pulse wakes those that are silent for long."""
+    """When an activity of this evaluation last ran; the pulse wakes those that are silent for long. Of one that waits
+    for a place: when it asked for it."""
     poll_interval: Mapped[int]
     """Seconds; here so that the pulse need not read definitions."""
     steps: Mapped[dict[str, Any]]

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     """What sort of thing happened."""
 
     CREATED = "created"
+    QUEUE = "queue"
     STEP = "step"
     RETRY = "retry"
     RUN = "run"

@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from budeval.commons.wire import WorkflowStatus
+from budeval.evals.admission import Resource, Scope
 from budeval.evals.models import ErrorInfo, Score
 from budeval.jobs.models import JobState, Progress
 
@@ -36,6 +37,19 @@ class RunView(BaseModel):
     duration_seconds: float | None = None
 
 
+class QueueView(BaseModel):
+    """Where an evaluation stands that waits for a place, and what for."""
+
+    position: int
+    """Among all who wait, from 1. Who is held by a limit of its requester is passed by others."""
+    waiting_for: Resource | None = None
+    """What there is too much of; none: a place is free, and is given to it within seconds."""
+    limit: int | None = None
+    """How many there may be at once."""
+    scope: Scope | None = None
+    """Whom the limit is for."""
+
+
 class EvaluationView(BaseModel):
     """An evaluation, whole; without secrets."""
 
@@ -47,6 +61,8 @@ class EvaluationView(BaseModel):
     model_name: str
     engine: str
     source: str
+    requested_by: str
+    """Who asked for it, as the service knows the caller; ``source`` is what the request says of itself."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -54,6 +70,8 @@ class EvaluationView(BaseModel):
     eta_minutes: int | None
     error: ErrorInfo | None
     cancelled_by: str | None
+    queue: QueueView | None = None
+    """None: it does not wait for a place."""
     steps: list[StepView]
     runs: list[RunView]
 
@@ -64,9 +82,13 @@ class EvaluationSummary(BaseModel):
     eval_id: str
     experiment_id: str | None
     status: WorkflowStatus
+    queued: bool
+    """Whether it waits for a place."""
     model_name: str
     engine: str
     source: str
+    requested_by: str
+    """Who asked for it, as the service knows the caller; ``source`` is what the request says of itself."""
     datasets: list[str]
     """Data sets in the order of the request, each once."""
     created_at: datetime

@@ -32,9 +32,11 @@ def test_a_new_evaluation_is_shown_with_its_steps_and_runs(service):
         "model_name": "gpt-oss-20b",
         "engine": "opencompass",
         "source": "budapp",
+        "requested_by": "api",
         "eta_minutes": None,
         "error": None,
         "cancelled_by": None,
+        "queue": None,
     }
     assert [(step["id"], step["status"]) for step in shown["steps"]] == [
         ("verify_cluster_connection", "PENDING"),

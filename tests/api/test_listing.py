@@ -50,9 +50,9 @@ def test_evaluations_are_listed_with_how_they_stand_the_newest_first(many):
     assert (numbers(page), page["next_cursor"]) == (list(reversed(NUMBERS)), None)
     item = page["items"][-1]
     assert {key: value for key, value in item.items() if not key.endswith("_at")} == {
-        "eval_id": id_of(0), "experiment_id": EXPERIMENT, "status": "FAILED", "model_name": "m0",
-        "engine": "opencompass", "source": "s0", "datasets": ["siqa_gen"], "runs_total": 1, "runs_succeeded": 0,
-        "runs_failed": 1, "eta_minutes": 0, "error": None,
+        "eval_id": id_of(0), "experiment_id": EXPERIMENT, "status": "FAILED", "queued": False, "model_name": "m0",
+        "engine": "opencompass", "source": "s0", "requested_by": "api", "datasets": ["siqa_gen"],
+        "runs_total": 1, "runs_succeeded": 0, "runs_failed": 1, "eta_minutes": 0, "error": None,
     }  # fmt: skip
     assert item["created_at"].endswith("Z")
 
@@ -63,6 +63,8 @@ def test_evaluations_are_listed_with_how_they_stand_the_newest_first(many):
         ({"status": "FAILED"}, [0]),
         ({"model": "m1"}, [5, 3, 1]),
         ({"source": "s0", "sort": "created_at"}, [0, 3, 6]),
+        ({"requested_by": "api", "source": "s2", "sort": "created_at"}, [2, 5]),
+        ({"requested_by": "somebody"}, []),
         ({"dataset": "piqa_gen"}, []),
         ({"experiment_id": EXPERIMENT.upper(), "limit": 1}, [6]),
         ({"created_before": "2001-01-01T00:00:00Z"}, []),

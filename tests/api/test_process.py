@@ -96,3 +96,42 @@ def test_a_listener_does_not_keep_it_from_stopping(lonely):
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert "stopped" in [entry["message"] for entry in entries]
     assert [entry for entry in entries if "Traceback" in str(entry)] == []
+
+
+def refused_start(tmp_path, **variables):
+    """What a service says that does not start."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BUDEVAL_", "APP_", "DAPR_"))}
+    environment = {
+        **kept,
+        "BUDEVAL_PORT": str(free_port()),
+        "BUDEVAL_DATABASE_URL": f"sqlite:///{tmp_path}/record.sqlite",
+        "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
+        **variables,
+    }
+    command = [sys.executable, "-m", "budeval"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "record.sqlite").exists()
+    return done.stderr
+
+
+REFUSED_STARTS = [
+    ({}, ["BUDEVAL_TOKENS_FILE", "BUDEVAL_TOKENS_SECRET_STORE", "BUDEVAL_OIDC_ISSUER", "BUDEVAL_ACCESS=off"]),
+    ({"BUDEVAL_ACCESS": "off", "BUDEVAL_HOST": "0.0.0.0"}, ["BUDEVAL_HOST=127.0.0.1", "BUDEVAL_TOKENS_FILE"]),  # noqa: S104
+    ({"BUDEVAL_ACCESS": "of"}, ["BUDEVAL_ACCESS: Input should be 'required' or 'off'"]),
+    ({"BUDEVAL_TOKENS_FILE": "/nowhere"}, ["BUDEVAL_TOKENS_FILE: /nowhere cannot be read: No such file"]),
+    ({"BUDEVAL_TOKENS_FILE": "/dev/null", "BUDEVAL_REQUEST_TOPIC": "requests"}, ["APP_API_TOKEN"]),
+    ({"BUDEVAL_OIDC_ISSUER": "https://id.example"}, ["BUDEVAL_OIDC_AUDIENCE"]),
+    ({"BUDEVAL_OIDC_ROLES": "{canary"}, ["oidc_roles"]),
+    ({"BUDEVAL_OIDC_ALGORITHMS": "HS256"}, ["BUDEVAL_OIDC_ALGORITHMS"]),
+    ({"BUDEVAL_PORT": "canary", "DAPR_HTTP_PORT": "x"}, ["BUDEVAL_PORT: ", "DAPR_HTTP_PORT: "]),
+]
+
+
+@pytest.mark.parametrize(("variables", "words"), REFUSED_STARTS)
+def test_a_service_that_must_not_start_says_what_to_set(tmp_path, variables, words):
+    told = refused_start(tmp_path, **variables)
+    assert told.startswith("budeval does not start: ")
+    assert [word for word in words if word not in told] == []
+    assert "canary" not in told

@@ -239,6 +239,7 @@ class SecondService:
             **kept,
             "PATH": os.defpath,
             "BUDEVAL_PORT": str(factory.ports.service),
+            "BUDEVAL_RATE_LIMIT": "none",
             "BUDEVAL_DATABASE_URL": f"sqlite:///{factory.directory / 'record.sqlite'}",
             "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
             "BUDEVAL_PLAYBOOK_RUN_DIR": str(self._runs),

@@ -95,6 +95,7 @@ def pod_manifest(port: int) -> dict[str, Any]:
     """A pod under the strictest of Kubernetes' standards, but for the network of the local node."""
     variables = {
         "BUDEVAL_HOST": HOST,
+        "BUDEVAL_ACCESS": "off",
         "BUDEVAL_PORT": str(port),
         "BUDEVAL_KUBECONFIG": "/run/budeval/kubeconfig",
         "BUDEVAL_SEALING_KEYS_FILE": "/run/budeval/sealing.keys",

@@ -37,7 +37,7 @@ def many(record, database):
             experiment_id=EXPERIMENT if number < 2 else None,
             runs=[Run(run_id="a", dataset_id="siqa_gen"), Run(run_id="b", dataset_id=f"set-{number % 4}")],
         )
-        record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
+        record.create(evaluation, SECRETS, b"", job_names(evaluation), f"tester-{number // 5}")
         if number % 3 == 0:
             record.finish(id_of(number), WorkflowStatus.COMPLETED)
     with database.begin() as connection:
@@ -66,9 +66,11 @@ def test_a_summary_says_how_an_evaluation_stands(record):
         "eval_id": id_of(1),
         "experiment_id": EXPERIMENT,
         "status": "RUNNING",
+        "queued": False,
         "model_name": "small-model",
         "engine": "opencompass",
         "source": "budapp",
+        "requested_by": "tester",
         "datasets": ["z_gen", "a_gen"],
         "ended_at": None,
         "runs_total": 3,
@@ -93,6 +95,7 @@ def test_a_summary_says_how_an_evaluation_stands(record):
         ({"dataset": "set-3"}, [3, 7, 11]),
         ({"dataset": "siqa_gen"}, list(NUMBERS)),
         ({"source": "pipeline"}, [1, 3, 5, 7, 9, 11]),
+        ({"requested_by": "tester-1"}, [5, 6, 7, 8, 9]),
         ({"experiment_id": EXPERIMENT}, [0, 1]),
         ({"created_after": NOW + timedelta(minutes=4)}, [8, 9, 10, 11]),
         ({"created_before": NOW + timedelta(minutes=1)}, [0, 1]),

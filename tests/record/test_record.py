@@ -323,7 +323,7 @@ def test_runs_that_had_not_ended_get_the_reason_of_the_end(record, evaluation):
     known = RunUpdate(run_id="run-a", status=JobState.FAILED, error=BROKEN, ended_at=ENDED)
     record.update_runs(EVAL_ID, [known])
     timeout = ErrorInfo(reason="MonitoringTimeout", message="late")
-    twice(lambda: record.fail_unfinished_runs(EVAL_ID, timeout))
+    record.finish(EVAL_ID, WorkflowStatus.FAILED, timeout)
     assert [(run.status, run.error) for run in record.view(EVAL_ID).runs] == [("Failed", BROKEN), ("Failed", timeout)]
 
 

@@ -50,7 +50,7 @@ def publish(outbox, event_id, message="Jobs: 1 completed, 1 running", topic="top
 def test_it_begins_with_who_asked_for_what(record, evaluation):
     entry = record.timeline.entries(EVAL_ID, 0, 10)[0]
     assert (entry.sequence, entry.kind, entry.message, entry.actor, entry.count) == (
-        1, "created", "2 runs of small-model", "budapp", 1,
+        1, "created", "2 runs of small-model, for budapp", "tester", 1,
     )  # fmt: skip
     assert entry.at == entry.first_at >= record.view(EVAL_ID).created_at
 

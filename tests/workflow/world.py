@@ -25,6 +25,7 @@ from budeval.jobs.models import (
     Progress,
     ResultFile,
 )
+from budeval.jobs.names import workspace_name
 
 NEVER = 1_000_000
 START_TIME = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -72,9 +73,16 @@ class World:
         return [call for call in calls if call["method"] == method and eval_id in (None, call.get("eval_id"))]
 
     def jobs(self, eval_id: str) -> dict[str, dict[str, Any]]:
-        """Jobs that were made for an evaluation, by run id: ``deleted`` says whether they are gone."""
+        """Jobs that were made for an evaluation, by run id: ``deleted`` says whether they are gone.
+
+        Of a run with several attempts, the Job of the last one.
+        """
+        return {job["run_id"]: job for job in sorted(self.all_jobs(eval_id), key=lambda job: job["attempt"])}
+
+    def all_jobs(self, eval_id: str) -> list[dict[str, Any]]:
+        """Jobs of all attempts."""
         jobs = [read_json(path) for path in (self.root / "jobs").iterdir() if path.suffix == ".json"]
-        return {job["run_id"]: job for job in jobs if job["eval_id"] == eval_id}
+        return [job for job in jobs if job["eval_id"] == eval_id]
 
 
 class ScriptedOrchestrator:
@@ -104,7 +112,8 @@ class ScriptedOrchestrator:
         cancelled: Callable[[], bool] | None = None,
     ) -> list[DeployedJob]:
         """See ``AnsibleOrchestrator``."""
-        self._call("deploy", kubeconfig, cancelled, eval_id=objects.eval_id)
+        self._call("deploy", kubeconfig, cancelled, eval_id=objects.eval_id, attempt=objects.attempt)
+        self._delete(objects.eval_id, lambda job: job["attempt"] < objects.attempt)
         return [self._deploy(objects, name) for name in objects.job_names]
 
     def check_jobs_status(
@@ -116,24 +125,35 @@ class ScriptedOrchestrator:
             return {name: self._status(name) for name in job_ids}
 
     def delete_eval_jobs(
-        self, eval_id: str, kubeconfig: str | None = None, *, job_names: Sequence[str] | None = None
+        self,
+        eval_id: str,
+        kubeconfig: str | None = None,
+        *,
+        job_names: Sequence[str] | None = None,
+        attempt: int = 1,
     ) -> DeletedObjects:
         """See ``AnsibleOrchestrator``."""
         self._call("delete", kubeconfig, None, eval_id=eval_id, names=None if job_names is None else list(job_names))
-        deleted = []
-        with self._lock:
-            for job in self._world.jobs(eval_id).values():
-                if not job["deleted"] and (job_names is None or job["name"] in job_names):
-                    write_json(self._job_path(job["name"]), {**job, "deleted": True})
-                    deleted.append(job["name"])
-        return DeletedObjects(jobs=deleted)
+        return self._delete(
+            eval_id, lambda job: job["attempt"] == attempt and (job_names is None or job["name"] in job_names)
+        )
+
+    def remove_evaluation(self, eval_id: str, attempts: int) -> DeletedObjects:
+        """See ``AnsibleOrchestrator``."""
+        self._call("remove_evaluation", None, None, eval_id=eval_id, attempts=attempts)
+        return self._delete(eval_id, lambda _job: True)
+
+    def remove_results(self, eval_id: str) -> None:
+        """See ``AnsibleOrchestrator``."""
+        self._call("remove_results", None, None, eval_id=eval_id)
 
     def read_results(
         self, eval_id: str, job_names: Sequence[str], kubeconfig: str | None = None
     ) -> dict[str, ResultFile]:
         """See ``AnsibleOrchestrator``."""
         self._call("read", kubeconfig, None, eval_id=eval_id, names=list(job_names))
-        return {name: ResultFile(content=self._result(read_json(self._job_path(name)))) for name in job_names}
+        workspaces = {job["workspace"]: job for job in self._world.all_jobs(eval_id)}
+        return {name: ResultFile(content=self._result(workspaces[name])) for name in job_names}
 
     # ------------------------------------------------------------------ parts
 
@@ -173,8 +193,19 @@ class ScriptedOrchestrator:
         with self._lock:
             if not self._job_path(name).exists():
                 job = {key: config[key] for key in ("eval_id", "run_id", "dataset_id")}
-                write_json(self._job_path(name), {"name": name, "sweeps": 0, "deleted": False, **job})
+                workspace = workspace_name(job["eval_id"], job["run_id"])
+                found = {"name": name, "sweeps": 0, "deleted": False, "attempt": objects.attempt, **job}
+                write_json(self._job_path(name), {**found, "workspace": workspace})
         return DeployedJob(name=name, uid=f"uid-of-{name}")
+
+    def _delete(self, eval_id: str, chosen: Callable[[dict[str, Any]], bool]) -> DeletedObjects:
+        deleted = []
+        with self._lock:
+            for job in self._world.all_jobs(eval_id):
+                if not job["deleted"] and chosen(job):
+                    write_json(self._job_path(job["name"]), {**job, "deleted": True})
+                    deleted.append(job["name"])
+        return DeletedObjects(jobs=deleted)
 
     def _script(self, job: dict[str, Any]) -> dict[str, Any]:
         path = self._root / "runs" / f"{job['run_id']}.json"

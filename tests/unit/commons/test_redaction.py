@@ -15,6 +15,7 @@ LIKELY_SECRETS = [
     ("authorization: basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA"),
     ("the key sk-BudLiteLLMMasterKey_123 was refused", "sk-BudLiteLLMMasterKey_123"),
     (f"token {JWT} expired", JWT),
+    (f"got budeval_{'a1-_' * 10}abc here", "budeval_a1"),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIB\nAAAA\n-----END RSA PRIVATE KEY-----", "MIIB"),
     ("-----BEGIN PRIVATE KEY-----\nMIIB cut off", "MIIB"),
     ("GET http://user:hunter2@host/v1", "hunter2"),

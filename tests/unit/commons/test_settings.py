@@ -30,6 +30,14 @@ NAMES = [
     ("BUDEVAL_JOB_TTL", "60", "job_ttl", 60),
     ("BUDEVAL_JOB_BACKOFF_LIMIT", "0", "job_backoff_limit", 0),
     ("BUDEVAL_PENDING_GRACE", "5", "pending_grace", 5),
+    ("BUDEVAL_MAXIMUM_EVALUATIONS", "7", "maximum_evaluations", 7),
+    ("BUDEVAL_MAXIMUM_EVALUATIONS", "none", "maximum_evaluations", None),
+    ("BUDEVAL_MAXIMUM_EVALUATIONS_PER_REQUESTER", "7", "maximum_evaluations_per_requester", 7),
+    ("BUDEVAL_MAXIMUM_JOBS", "none", "maximum_jobs", None),
+    ("BUDEVAL_MAXIMUM_JOBS_PER_REQUESTER", "7", "maximum_jobs_per_requester", 7),
+    ("BUDEVAL_MAXIMUM_WAITING", "7", "maximum_waiting", 7),
+    ("BUDEVAL_MAXIMUM_WAITING_PER_REQUESTER", "7", "maximum_waiting_per_requester", 7),
+    ("BUDEVAL_WHEN_FULL", "refuse", "when_full", "refuse"),
     ("BUDEVAL_DATABASE_URL", "sqlite:///x", "database_url", "sqlite:///x"),
     ("BUDEVAL_PUBSUB_NAME", "pubsub", "pubsub_name", "pubsub"),
     ("BUDEVAL_NOTIFICATION_FORMAT", "cloudevents", "notification_format", "cloudevents"),
@@ -78,6 +86,9 @@ def test_an_empty_variable_means_unset(environment, variable):
 
 
 BAD = [
+    ("BUDEVAL_MAXIMUM_JOBS", "0"),
+    ("BUDEVAL_MAXIMUM_WAITING", "many"),
+    ("BUDEVAL_WHEN_FULL", "wait"),
     ("BUDEVAL_PORT", "many"),
     ("BUDEVAL_PORT", "0"),
     ("BUDEVAL_NAMESPACE", "Not_A_Name"),

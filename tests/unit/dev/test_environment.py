@@ -41,3 +41,11 @@ def test_the_engine_image_may_be_another_one(settings: Settings) -> None:
     values = environment.service_environment(settings, {"BUDEVAL_ENGINE_IMAGE": "registry.example/engine:1"})
 
     assert values["BUDEVAL_ENGINE_IMAGE"] == "registry.example/engine:1"
+
+
+def test_access_is_off_by_a_word_and_on_loopback_alone(settings: Settings) -> None:
+    values = environment.service_environment(settings, {})
+
+    assert (values["BUDEVAL_ACCESS"], values["BUDEVAL_HOST"]) == ("off", "127.0.0.1")
+    assert set(environment.TOKENS) <= set(values)
+    assert set(environment.TOKENS) <= set(environment.sidecar_environment(settings, runtime(settings)))

@@ -1,9 +1,11 @@
 """The manifests: one namespace, no more rights than needed, the local volume where the data are."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dev.kubernetes.cluster import cluster_manifests, in_namespace, local_manifests
 from dev.settings import Settings
@@ -49,3 +51,18 @@ def test_the_service_has_no_right_outside_its_namespace_and_no_wildcard(settings
 )
 def test_only_whole_values_are_the_namespace(value: dict[str, Any], expected: dict[str, Any]) -> None:
     assert in_namespace(value, "new") == expected
+
+
+def test_the_service_in_a_cluster_wants_tokens_and_knows_those_of_its_sidecar(settings: Settings) -> None:
+    path = Path(__file__).parents[3] / "manifests" / "service" / "deployment.yaml"
+    pod = yaml.safe_load(path.read_text())["spec"]["template"]
+    variables = {item["name"]: item for item in pod["spec"]["containers"][0]["env"]}
+    sidecar = {
+        "APP_API_TOKEN": pod["metadata"]["annotations"]["dapr.io/app-token-secret"],
+        "DAPR_API_TOKEN": pod["metadata"]["annotations"]["dapr.io/api-token-secret"],
+    }
+
+    assert "BUDEVAL_ACCESS" not in variables
+    assert variables["BUDEVAL_TOKENS_FILE"]["value"].startswith("/etc/budeval/tokens/")
+    for name, secret in sidecar.items():
+        assert variables[name]["valueFrom"]["secretKeyRef"] == {"name": secret, "key": "token"}

@@ -4,13 +4,14 @@ import pytest
 
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import SidecarUnavailable
-from budeval.commons.settings import MonitorSettings
+from budeval.commons.settings import AdmissionLimits, MonitorSettings
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.notifications import eta_announcement
 from budeval.evals.pulse import Pulse, is_silent
 from budeval.evals.services import evaluation_input
+from budeval.record import Record
 from budeval.record.record import ActiveEvaluation
-from tests.samples import EVAL_ID, NOW
+from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 MONITOR_ID = f"{EVAL_ID}-monitor"
@@ -22,7 +23,7 @@ class Workflows:
 
     def __init__(self, **statuses):
         self.statuses = statuses
-        self.scheduled, self.events, self.broken = [], [], set()
+        self.scheduled, self.events, self.broken, self.away = [], [], set(), False
 
     def status(self, instance_id):
         if instance_id in self.broken:
@@ -30,6 +31,8 @@ class Workflows:
         return self.statuses.get(instance_id)
 
     def schedule(self, evaluation):
+        if self.away:
+            raise SidecarUnavailable("nobody answers")
         self.scheduled.append(evaluation)
 
     def raise_event(self, instance_id, event):
@@ -162,5 +165,76 @@ def test_the_pulse_goes_on_after_a_beat_that_failed(record, workflows, notifier,
     deadline = utc_now() + timedelta(seconds=10)
     while len(beats) < 3 and utc_now() < deadline:
         pulse._stop.wait(0.01)
+    pulse.stop()
+    assert len(beats) >= 3
+
+
+# ------------------------------------------------------------------ places
+
+
+@pytest.fixture
+def narrow(database):
+    """A record with one place, which OTHER_ID has, and EVAL_ID waits."""
+    record = Record(database, a_sealer(), AdmissionLimits(evaluations=1))
+    for eval_id in (OTHER_ID, EVAL_ID):
+        evaluation = an_evaluation(eval_id)
+        record.create(evaluation, SECRETS, b"", job_names(evaluation), "tester")
+    return record
+
+
+def test_one_that_waits_is_not_silent_however_long_it_takes(narrow, workflows, notifier):
+    workflows.statuses[OTHER_ID] = "RUNNING"
+    Pulse(narrow, workflows, notifier).beat(utc_now() + LATER)
+    assert workflows.scheduled == []
+    assert workflows.events == [(OTHER_ID, "wake"), (f"{OTHER_ID}-monitor", "wake")]
+
+
+def test_a_beat_lets_in_who_waits_when_there_is_room(narrow, workflows, notifier):
+    narrow.finish(OTHER_ID, WorkflowStatus.COMPLETED)
+    Pulse(narrow, workflows, notifier).beat(utc_now())
+    assert workflows.scheduled == [evaluation_input(an_evaluation())]
+    assert narrow.view(EVAL_ID).queue is None
+
+
+def test_what_daprd_did_not_take_is_scheduled_when_it_was_silent(narrow, workflows, notifier):
+    pulse = Pulse(narrow, workflows, notifier)
+    narrow.finish(OTHER_ID, WorkflowStatus.COMPLETED)
+    workflows.away = True
+    pulse.beat(utc_now())
+    assert (workflows.scheduled, narrow.view(EVAL_ID).queue) == ([], None)
+    workflows.away = False
+    pulse.beat(utc_now() + LATER)
+    assert workflows.scheduled == [evaluation_input(an_evaluation())]
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel"])
+def test_who_waits_is_let_in_at_once_when_a_place_comes_free_in_this_process(narrow, workflows, notifier, end):
+    third = an_evaluation("666e4567-e89b-12d3-a456-426614174022")
+    pulse = Pulse(narrow, workflows, notifier)
+    pulse.start()
+    try:
+        if end == "cancel":
+            narrow.create(third, SECRETS, b"", job_names(third), "tester")
+            narrow.request_cancel(EVAL_ID, "api")
+        narrow.finish(OTHER_ID, WorkflowStatus.COMPLETED)
+        deadline = utc_now() + timedelta(seconds=2)
+        while not workflows.scheduled and utc_now() < deadline:
+            pulse._stop.wait(0.01)
+    finally:
+        pulse.stop()
+    expected = third.eval_id if end == "cancel" else EVAL_ID
+    assert [evaluation.eval_id for evaluation in workflows.scheduled] == [expected]
+
+
+def test_beats_go_on_while_places_come_free_all_the_time(record, workflows, notifier, monkeypatch):
+    monkeypatch.setattr("budeval.evals.pulse.BEAT_SECONDS", 0.05)
+    beats = []
+    monkeypatch.setattr(notifier, "flush_all", lambda: beats.append(1))
+    pulse = Pulse(record, workflows, notifier)
+    pulse.start()
+    deadline = utc_now() + timedelta(seconds=10)
+    while len(beats) < 3 and utc_now() < deadline:
+        record.admission.freed.set()
+        pulse._stop.wait(0.001)
     pulse.stop()
     assert len(beats) >= 3

@@ -1,10 +1,13 @@
 import pytest
 
 from budeval.commons.errors import EvaluationConflict, EvaluationNotFound, SidecarUnavailable
-from budeval.commons.settings import MonitorSettings
+from budeval.commons.settings import AdmissionLimits, MonitorSettings
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.services import EvaluationService, evaluation_input
-from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
+from budeval.record import Record
+from tests.samples import EVAL_ID, SECRETS, a_sealer, an_evaluation, job_names
+
+OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 
 
 class Workflows:
@@ -31,8 +34,8 @@ def workflows():
 
 
 @pytest.fixture
-def service(record, workflows):
-    return EvaluationService(record, workflows)
+def service(record, workflows, notifier):
+    return EvaluationService(record, workflows, notifier)
 
 
 def start(service, body=b"body", **changes):
@@ -85,3 +88,47 @@ def test_the_input_of_the_workflow_has_ids_and_settings_and_no_secret():
         "max_checks": 6,
         "progress_every": 7,
     }
+
+
+# ------------------------------------------------------------------ without a place
+
+
+@pytest.fixture
+def narrow(database, workflows, notifier):
+    """A service with one place, which is taken."""
+    service = EvaluationService(Record(database, a_sealer(), AdmissionLimits(evaluations=1)), workflows, notifier)
+    start(service, eval_id=OTHER_ID)
+    workflows.calls.clear()
+    return service
+
+
+def test_an_evaluation_without_a_place_is_recorded_and_not_scheduled(narrow, workflows):
+    assert start(narrow) == start(narrow)
+    assert narrow.view(EVAL_ID).queue.position == 1
+    assert workflows.calls == []
+
+
+def test_a_waiting_one_that_is_cancelled_has_no_workflow_to_be_told_but_subscribers(narrow, workflows, broker):
+    start(narrow)
+    for _ in range(2):
+        assert narrow.cancel(EVAL_ID, by="api").status == "TERMINATED"
+    assert workflows.calls == []
+    assert broker.told == ["monitor_eval_job_progress.FAILED", "evaluate_model_status.TERMINATED"]
+
+
+def test_last_words_on_a_waiting_one_survive_a_broker_that_is_away(narrow, notifier, broker):
+    start(narrow)
+    broker.refuses = lambda _topic, _body: True
+    narrow.cancel(EVAL_ID, by="api")
+    broker.refuses = lambda _topic, _body: False
+    notifier.flush_all()
+    assert broker.told == ["monitor_eval_job_progress.FAILED", "evaluate_model_status.TERMINATED"]
+
+
+def test_a_cancellation_that_came_before_the_workflow_is_sent_to_it(service, record, workflows):
+    workflows.away = True
+    start(service)
+    service.cancel(EVAL_ID, by="api")
+    workflows.away = False
+    start(service)
+    assert workflows.calls == [("schedule", EVAL_ID), ("cancel", EVAL_ID), ("cancel", f"{EVAL_ID}-monitor")]

@@ -1,0 +1,138 @@
+"""Who may run now: the decisions alone, from what runs and who waits.
+
+Places are given in the order of asking. Whoever is over a limit of *all* holds everybody behind it, so that an
+evaluation with many Jobs gets its turn however many small ones come. Whoever is over a limit of its *requester* holds
+only the later ones of the same requester. One that could not even run alone, because a limit was lowered while it
+waited, stands aside and holds nobody.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from budeval.commons.settings import AdmissionLimits
+
+
+class Scope(StrEnum):
+    """Whom a limit is for."""
+
+    ALL = "all"
+    REQUESTER = "requester"
+
+
+class Resource(StrEnum):
+    """What is limited."""
+
+    EVALUATIONS = "evaluations"
+    JOBS = "jobs"
+
+
+class Obstacle(NamedTuple):
+    """Why there is no place."""
+
+    waiting_for: Resource
+    scope: Scope
+    limit: int
+
+    def sentence(self) -> str:
+        """For a person."""
+        return f"at most {self.limit} {self.waiting_for} at once {self.whose}"
+
+    @property
+    def whose(self) -> str:
+        """Whom the limit is for, in words."""
+        return "in all" if self.scope is Scope.ALL else "for each requester"
+
+
+class Asking(NamedTuple):
+    """An evaluation that runs or wants to."""
+
+    eval_id: str
+    requester: str
+    jobs: int
+
+
+class Load(NamedTuple):
+    """What runs."""
+
+    evaluations: int = 0
+    jobs: int = 0
+
+    def plus(self, asking: Asking) -> "Load":
+        """With one more evaluation."""
+        return Load(self.evaluations + 1, self.jobs + asking.jobs)
+
+
+class Usage:
+    """What runs, in all and of each requester."""
+
+    def __init__(self, running: Sequence[Asking] = ()) -> None:
+        self.total = Load()
+        self._requesters: dict[str, Load] = {}
+        for asking in running:
+            self.add(asking)
+
+    def of(self, requester: str) -> Load:
+        """What runs for one requester."""
+        return self._requesters.get(requester, Load())
+
+    def add(self, asking: Asking) -> None:
+        """One more runs."""
+        self.total = self.total.plus(asking)
+        self._requesters[asking.requester] = self.of(asking.requester).plus(asking)
+
+
+def decide(
+    limits: AdmissionLimits, running: Sequence[Asking], waiting: Sequence[Asking]
+) -> Mapping[str, Obstacle | None]:
+    """What each of ``waiting``, in their order, still waits for, by eval_id; none: it has a place from now on."""
+    usage, decided = Usage(running), dict[str, Obstacle | None]()
+    held: dict[str, Obstacle] = {}
+    closed: Obstacle | None = None
+    for asking in waiting:
+        obstacle = too_large(limits, asking)
+        if obstacle is None:
+            obstacle = held.get(asking.requester) or _of_requester(limits, usage.of(asking.requester), asking)
+            if obstacle is not None:
+                held[asking.requester] = obstacle
+            else:
+                obstacle = closed = closed or _of_all(limits, usage.total, asking)
+        if obstacle is None:
+            usage.add(asking)
+        decided[asking.eval_id] = obstacle
+    return decided
+
+
+def too_large(limits: AdmissionLimits, asking: Asking) -> Obstacle | None:
+    """The limit for which an evaluation could not run even alone."""
+    nothing = Load()
+    return _of_requester(limits, nothing, asking) or _of_all(limits, nothing, asking)
+
+
+def queue_obstacle(limits: AdmissionLimits, waiting: Sequence[Asking], requester: str) -> Obstacle | None:
+    """The limit for which nobody else of ``requester`` may join those who wait."""
+    of_requester = Counter(asking.requester for asking in waiting)[requester]
+    for scope, count, limit in (
+        (Scope.REQUESTER, of_requester, limits.waiting_per_requester),
+        (Scope.ALL, len(waiting), limits.waiting),
+    ):
+        if limit is not None and count >= limit:
+            return Obstacle(Resource.EVALUATIONS, scope, limit)
+    return None
+
+
+def _of_requester(limits: AdmissionLimits, load: Load, asking: Asking) -> Obstacle | None:
+    return _exceeded(Scope.REQUESTER, load.plus(asking), limits.evaluations_per_requester, limits.jobs_per_requester)
+
+
+def _of_all(limits: AdmissionLimits, load: Load, asking: Asking) -> Obstacle | None:
+    return _exceeded(Scope.ALL, load.plus(asking), limits.evaluations, limits.jobs)
+
+
+def _exceeded(scope: Scope, load: Load, evaluations: int | None, jobs: int | None) -> Obstacle | None:
+    if evaluations is not None and load.evaluations > evaluations:
+        return Obstacle(Resource.EVALUATIONS, scope, evaluations)
+    if jobs is not None and load.jobs > jobs:
+        return Obstacle(Resource.JOBS, scope, jobs)
+    return None

@@ -1,0 +1,8 @@
+"""How every evaluation ends, whoever ends it: its workflow, a cancellation in the queue, or the pulse."""
+
+from budeval.evals.attempts import ending
+from budeval.evals.notifications import last_words
+from budeval.record.record import Closing
+
+CLOSING = Closing(verdict=ending, last_words=last_words)
+"""As the results and the earlier attempts say, and told as the wire contract says."""
