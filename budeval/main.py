@@ -31,8 +31,10 @@ from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
+from budeval.evals.inventory import InventoryKeeper
 from budeval.evals.logs import RunLogs
 from budeval.evals.notifications import Notifier
+from budeval.evals.preflight import Preflight
 from budeval.evals.publisher import DaprPublisher
 from budeval.evals.pulse import Pulse
 from budeval.evals.removal import EvaluationRemoval
@@ -70,13 +72,16 @@ class Application:
         orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
         mount = settings.results_mount
         volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
-        activities = Activities(settings, self.record, self.notifier, orchestrator, ResultsProcessor(volume))
-        self.runtime = Runtime(activities, settings.workflow_workers)
+        results = ResultsProcessor(volume)
         self.workflows = WorkflowClient()
+        activities = Activities(settings, self.record, self.notifier, orchestrator, results, self.workflows)
+        self.runtime = Runtime(activities, settings.workflow_workers)
         self.service = EvaluationService(self.record, self.workflows, self.notifier)
         self.logs = RunLogs(self.record, orchestrator, mount)
         self.log_streams = LogStreams(self.logs)
         self.removal = EvaluationRemoval(self.record, self.workflows, orchestrator, volume)
+        self.preflight = Preflight(settings, orchestrator)
+        self.inventory = InventoryKeeper(orchestrator, self.preflight, settings.dataset_refresh)
         self.pulse = Pulse(self.record, self.workflows, self.notifier)
 
     def start(self) -> None:
@@ -132,7 +137,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     )
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
-    app.include_router(evaluation_router(joined.service, settings.monitor))
+    app.include_router(evaluation_router(joined.service, settings.monitor, joined.preflight, joined.inventory))
     app.include_router(logs_router(joined.logs, joined.log_streams))
     app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))

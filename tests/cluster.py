@@ -36,6 +36,8 @@ _COLLECTIONS = {
     "Secret": "/api/v1/namespaces/{}/secrets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
     "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
+    "LimitRange": "/api/v1/namespaces/{}/limitranges",
+    "StorageClass": "/apis/storage.k8s.io/v1/storageclasses",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "Pod": "/api/v1/namespaces/{}/pods",
 }
@@ -126,7 +128,7 @@ def service_cluster() -> Iterator[ServiceCluster]:
     kubeconfig = volume.with_suffix(".kubeconfig")
     try:
         admin.made({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": admin.namespace}})
-        _make_volume(admin, volume)
+        make_volume(admin, volume, VOLUME_CLAIM)
         for document in identity_manifests(admin.namespace):
             admin.made(document)
         kubeconfig.write_text(kubeconfig_text(admin, "budeval"))
@@ -157,13 +159,15 @@ def kubeconfig_text(admin: Admin, service_account: str) -> str:
     return json.dumps(document)
 
 
-def _make_volume(admin: Admin, path: Path) -> None:
+def make_volume(admin: Admin, path: Path, claim: str, *, name: str | None = None) -> None:
+    """A claim that is bound to a directory of this machine, by a volume called ``name`` or like the namespace."""
+    name = name or admin.namespace
     storage = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     admin.made(
         {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": admin.namespace},
+            "metadata": {"name": name},
             "spec": {**storage, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(path), "type": "Directory"}},
         }
     )
@@ -172,7 +176,7 @@ def _make_volume(admin: Admin, path: Path) -> None:
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": VOLUME_CLAIM},
-            "spec": {**storage, "volumeName": admin.namespace, "resources": resources},
+            "metadata": {"name": claim},
+            "spec": {**storage, "volumeName": name, "resources": resources},
         }
     )

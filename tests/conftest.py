@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from budeval.record import Record
+from budeval.record.database import open_database
+from budeval.record.outbox import Outbox
 from tests.postgresql import running_postgresql
+from tests.samples import a_sealer
 
 OPEN_SERVICE = {"BUDEVAL_ACCESS": "off", "BUDEVAL_RATE_LIMIT": "none"}
 """Services are for everybody on this machine, as often as they like, but where a test is about just that."""
@@ -30,3 +34,21 @@ def postgresql():
         running_postgresql(Path(directory)) as server,
     ):
         yield server
+
+
+@pytest.fixture
+def database(database_url):
+    """The empty database of a test, whose directory says by ``database_url`` which one."""
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def record(database):
+    return Record(database, a_sealer())
+
+
+@pytest.fixture
+def outbox(database):
+    return Outbox(database)

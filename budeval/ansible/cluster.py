@@ -7,6 +7,7 @@ client and nothing else.
 import gc
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ LOG_BYTES = 32 * 1024 * 1024
 _TEXT_LIMIT = 2000
 """Characters kept of a message in a status; the termination message has 4096 bytes by contract and is kept whole."""
 _TERMINATION_LIMIT = 4096
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
 class ClusterError(Exception):
@@ -70,6 +72,13 @@ class Cluster:
         self, method: str, path: str, body: JsonObject | None = None, query: Mapping[str, str | int] | None = None
     ) -> tuple[int, bytes]:
         """HTTP status and body of the answer. Raises ``ClusterError`` where there is none."""
+        status, answer, _ = self.ask_aloud(method, path, body, query)
+        return status, answer
+
+    def ask_aloud(
+        self, method: str, path: str, body: JsonObject | None = None, query: Mapping[str, str | int] | None = None
+    ) -> tuple[int, bytes, list[str]]:
+        """HTTP status, body and warnings of the answer. Raises ``ClusterError`` where there is none."""
         request = self._client.param_serialize(
             method=method,
             resource_path=path,
@@ -80,7 +89,7 @@ class Cluster:
         )
         try:
             answer = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-            return answer.status, answer.read()
+            return answer.status, answer.read(), _warnings(answer.response.headers.getlist("Warning"))
         except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ClusterError(_connection_reason(error)) from error
 
@@ -419,6 +428,13 @@ def _error(status: int, body: bytes) -> ClusterError:
 def _connection_reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return _cut(str(reason)) or type(error).__name__
+
+
+def _warnings(headers: list[str]) -> list[str]:
+    """The texts inside headers such as ``299 - "unknown field spec.x"``."""
+    return [
+        match.group(1).replace('\\"', '"')[:_TEXT_LIMIT] for header in headers for match in _WARNING.finditer(header)
+    ]
 
 
 def _segment(text: str) -> str:

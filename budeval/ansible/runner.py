@@ -101,6 +101,7 @@ class PlaybookRunner:
         *,
         timeout_seconds: float,
         cancelled: Callable[[], bool] = lambda: False,
+        mostly_waits: bool = False,
     ) -> dict[str, Any]:
         """Run a playbook and bring back what it set as the statistic ``budeval``.
 
@@ -110,6 +111,7 @@ class PlaybookRunner:
             kubeconfig: text of a kubeconfig; None means the service's own cluster.
             timeout_seconds: seconds for the run itself, not for waiting until a place is free.
             cancelled: asked about ten times a second; its exceptions end the run too.
+            mostly_waits: it takes no place from those that keep evaluations going; the caller bounds their number.
 
         Raises:
             ClusterUnreachable, ClusterUnauthorized, PlaybookFailed: see ``failures.playbook_error``.
@@ -119,7 +121,8 @@ class PlaybookRunner:
         """
         parsed = parse_kubeconfig(kubeconfig) if kubeconfig else None
         secrets = secrets_of(parsed) if parsed else []
-        with self._slot(cancelled), self._run_directory() as directory, redactor.hiding(*secrets):
+        place = contextlib.nullcontext() if mostly_waits else self._slot(cancelled)
+        with place, self._run_directory() as directory, redactor.hiding(*secrets):
             files = {
                 "request_file": _write(directory / "request.json", _json(request)),
                 "kubeconfig_file": self._kubeconfig_file(directory, parsed),

@@ -1,5 +1,6 @@
 """``GET /engines`` and ``GET /datasets``: what can be evaluated with."""
 
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -10,9 +11,12 @@ from budeval.api.pages import Cursor, Page, PageQuery, decode_cursor, page_of
 from budeval.api.problem import documented
 from budeval.api.schemas import ShortText
 from budeval.engines import ENGINES, DatasetInfo, Engine, get_engine
+from budeval.evals.inventory import InventoryKeeper
 
 _KEY = TypeAdapter(tuple[ShortText, ShortText])
 _REFUSED = {HTTPStatus.UNPROCESSABLE_ENTITY: "A filter, the limit or the cursor is not valid"}
+
+_LOOKED = _REFUSED | {HTTPStatus.SERVICE_UNAVAILABLE: "The volume cannot be looked at now (refresh)"}
 
 
 class EngineView(BaseModel):
@@ -47,6 +51,10 @@ class DatasetQuery(PageQuery):
     """Words that the name has inside, in any order and case."""
     usable: bool | None = None
     """Whether it can be run against a chat API."""
+    present: bool | None = None
+    """Whether its files are on the volume; what is not known is neither."""
+    refresh: bool = False
+    """Look at the volume now, and wait for what is seen: a Job runs for some seconds."""
     cursor: Cursor | None = None
 
     @field_validator("engine")
@@ -67,12 +75,22 @@ class DatasetQuery(PageQuery):
         return (
             self.engine in (None, dataset.engine)
             and self.usable in (None, dataset.usable)
+            and self.present in (None, dataset.present)
             and all(word in name for word in (self.search or "").lower().split())
             and (self.cursor is None or _key(dataset) > decode_cursor(self.cursor, _KEY))
         )
 
 
-def catalogue_router() -> APIRouter:
+class DatasetPage(Page[DatasetInfo]):
+    """A part of the list of data sets."""
+
+    checked_at: datetime | None
+    """When the volume was looked at; null: not yet."""
+    problem: str | None
+    """Why the newest look at the volume failed."""
+
+
+def catalogue_router(keeper: InventoryKeeper) -> APIRouter:
     """``/engines`` and ``/datasets``."""
     router = APIRouter(tags=["catalogue"])
 
@@ -82,12 +100,14 @@ def catalogue_router() -> APIRouter:
         names = sorted(name for name in ENGINES if query.cursor is None or name > query.cursor)
         return page_of([_view(ENGINES[name]) for name in names], query.limit, lambda engine: engine.name)
 
-    @router.get("/datasets", responses=documented(_REFUSED))
-    def datasets(query: Annotated[DatasetQuery, Query()]) -> Page[DatasetInfo]:
-        """Every data set that the engines know, by name."""
-        known = [dataset for engine in ENGINES.values() for dataset in engine.datasets()]
+    @router.get("/datasets", responses=documented(_LOOKED))
+    def datasets(query: Annotated[DatasetQuery, Query()]) -> DatasetPage:
+        """Every data set that the engines know, by name, and what of it lies on the volume."""
+        inventory = keeper.refreshed() if query.refresh else keeper.known()
+        known = [inventory.described(dataset) for engine in ENGINES.values() for dataset in engine.datasets()]
         found = sorted((dataset for dataset in known if query.fits(dataset)), key=_key)
-        return page_of(found, query.limit, _key)
+        page = page_of(found, query.limit, _key)
+        return DatasetPage(**vars(page), checked_at=inventory.checked_at, problem=inventory.problem)
 
     return router
 

@@ -26,6 +26,8 @@ from budeval.commons.errors import (
     TemporaryError,
 )
 from budeval.commons.redaction import printable
+from budeval.evals.preflight import PreflightFailed
+from budeval.jobs.checks import Check
 
 logger = logging.getLogger("::EVAL:: API")
 
@@ -78,12 +80,19 @@ def documented(meanings: dict[HTTPStatus, str]) -> dict[int | str, dict[str, Any
 
 
 def problem_response(
-    status: int, title: str, detail: str, problems: list[FieldProblem] | None = None, instance: str | None = None
+    status: int,
+    title: str,
+    detail: str,
+    problems: list[FieldProblem] | None = None,
+    instance: str | None = None,
+    checks: list[Check] | None = None,
 ) -> JSONResponse:
     """A problem as a response."""
     errors = None if problems is None else [FieldProblemBody(**vars(problem)) for problem in problems]
-    problem = Problem(title=title, status=status, detail=printable(detail, 2000), instance=instance, errors=errors)
-    return JSONResponse(problem.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE)
+    problem = Problem(
+        title=title, status=status, detail=printable(detail, 2000), instance=instance, errors=errors, checks=checks
+    )
+    return JSONResponse(problem.model_dump(mode="json", exclude_none=True), status_code=status, media_type=MEDIA_TYPE)
 
 
 def field_problems(errors: Any) -> list[FieldProblem]:
@@ -103,7 +112,8 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BudEvalError)  # noqa: S101 - registered for this class
     status = next(code for kind, code in STATUS_CODES if isinstance(error, kind))
     problems = error.problems if isinstance(error, InvalidEvaluation) else None
-    response = problem_response(status, error.title, error.detail, problems, request.url.path)
+    checks = error.checks if isinstance(error, PreflightFailed) else None
+    response = problem_response(status, error.title, error.detail, problems, request.url.path, checks)
     if isinstance(error, NoPlace):
         response.headers["Retry-After"] = str(error.retry_after)
     return response

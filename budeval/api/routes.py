@@ -13,7 +13,10 @@ from budeval.api.parameters import SHOWN, Actor, EvalId
 from budeval.api.problem import documented
 from budeval.api.results import results_router
 from budeval.api.schemas import CreatedEvaluation, CreateEvaluationRequest, StartEvaluationRequest, WorkflowMetadata
+from budeval.api.validation import ValidateFirst, require_valid, validation_router
 from budeval.commons.settings import MonitorSettings
+from budeval.evals.inventory import InventoryKeeper
+from budeval.evals.preflight import Preflight
 from budeval.evals.services import EvaluationService
 from budeval.record.views import EvaluationView
 
@@ -21,41 +24,52 @@ _STARTED = {
     HTTPStatus.BAD_REQUEST: "The body cannot be read: it is not in UTF-8, or nested too deeply",
     HTTPStatus.CONFLICT: "The eval_id is taken by another request, or its evaluation has ended",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run; nothing was created",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run, or its preflight failed; nothing was created",
     HTTPStatus.TOO_MANY_REQUESTS: "Too much runs and waits already; nothing was created. See Retry-After",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer, or too many preflights are running",
 }
 
 
-def evaluation_router(service: EvaluationService, defaults: MonitorSettings) -> APIRouter:
+def evaluation_router(
+    service: EvaluationService, defaults: MonitorSettings, preflight: Preflight, keeper: InventoryKeeper
+) -> APIRouter:
     """Everything that a client asks for: ``/evals``, and what can be evaluated."""
     router = APIRouter()
     for part in (
-        _requests(service, defaults),
+        validation_router(preflight, defaults),
+        _requests(service, defaults, preflight),
         listing_router(service),
         results_router(service),
         history_router(service),
-        catalogue_router(),
+        catalogue_router(keeper),
     ):
         router.include_router(part)
     return router
 
 
-def _requests(service: EvaluationService, defaults: MonitorSettings) -> APIRouter:
+def _requests(service: EvaluationService, defaults: MonitorSettings, preflight: Preflight) -> APIRouter:
     router = APIRouter(prefix="/evals", tags=["evaluations"])
 
     @router.post("", status_code=HTTPStatus.CREATED, responses=documented(_STARTED))
-    def create(request: CreateEvaluationRequest, response: Response, actor: Actor) -> CreatedEvaluation:
+    def create(
+        request: CreateEvaluationRequest, response: Response, actor: Actor, validate: ValidateFirst = False
+    ) -> CreatedEvaluation:
         """Start an evaluation without having to think of ids: the answer has those that were made."""
         intake = Intake(request.completed(), defaults)
+        if validate:
+            require_valid(service, preflight, intake)
         answer = service.start(intake.evaluation, intake.secrets, intake.body, by=actor)
         response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
         return CreatedEvaluation(**answer, run_ids=intake.evaluation.run_ids)
 
     @router.post("/start", response_model=WorkflowMetadata, responses=documented(_STARTED))
-    def start(request: StartEvaluationRequest, response: Response, actor: Actor) -> Any:
+    def start(
+        request: StartEvaluationRequest, response: Response, actor: Actor, validate: ValidateFirst = False
+    ) -> Any:
         """Start an evaluation. The same request again gives the same answer and starts nothing."""
         intake = Intake(request, defaults)
+        if validate:
+            require_valid(service, preflight, intake)
         answer = service.start(intake.evaluation, intake.secrets, intake.body, by=actor)
         response.headers["Location"] = f"/evals/{intake.evaluation.eval_id}"
         return answer

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from budeval.jobs.checks import Check
 from budeval.jobs.quantities import MAXIMUM_QUANTITY_LENGTH, parse_quantity
 
 MAXIMUM_RUNS = 200
@@ -316,3 +317,5 @@ class Problem(BaseModel):
     detail: str
     instance: str | None = None
     errors: list[FieldProblemBody] | None = None
+    checks: list[Check] | None = None
+    """All that a preflight looked at, where it is the reason."""

@@ -10,7 +10,14 @@ import typer
 from typer.core import TyperGroup
 
 from budeval import __version__
-from budeval.cli import access_commands, attempt_commands, catalogue_commands, evaluation_commands, log_commands
+from budeval.cli import (
+    access_commands,
+    attempt_commands,
+    catalogue_commands,
+    evaluation_commands,
+    log_commands,
+    preflight_commands,
+)
 from budeval.cli.context_commands import contexts_app
 from budeval.cli.doctor import doctor
 from budeval.cli.errors import EXIT_CODES_HELP, ExitCode, UsageProblem, advice, exit_code
@@ -90,6 +97,7 @@ def completion(
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "start": evaluation_commands.start,
+    "validate": preflight_commands.validate,
     "list": evaluation_commands.list_evaluations,
     "show": evaluation_commands.show,
     "watch": evaluation_commands.watch,

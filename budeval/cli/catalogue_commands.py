@@ -7,6 +7,8 @@ import typer
 
 from budeval.cli.options import JsonOption, session_of
 
+DATASET_HEADERS = ("data set", "engine", "kind", "usable", "can be limited", "present", "questions", "metrics")
+
 
 def datasets(
     context: typer.Context,
@@ -15,21 +17,29 @@ def datasets(
     all_kinds: Annotated[
         bool, typer.Option("--all", "-a", help="Also those that cannot be run against a chat API.")
     ] = False,
+    present: Annotated[bool, typer.Option("--present", "-p", help="Only those that lie on the volume.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Have the service look at the volume now; takes some seconds.")
+    ] = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
     _json: JsonOption = False,
 ) -> None:
     """List the data sets that can be evaluated on."""
     session = session_of(context)
     with session.client() as client:
-        found = client.datasets(engine=engine, search=search, usable=None if all_kinds else True)
+        found = client.datasets(
+            engine=engine, search=search, usable=None if all_kinds else True,
+            present=True if present else None, refresh=refresh,
+        )  # fmt: skip
         listed = list(itertools.islice(found, limit))
     if session.output.json:
         return session.output.data(listed)
     rows = [
-        [item.dataset_id, item.engine, item.kind, "yes" if item.usable else "no", "no" if item.whole else "yes"]
+        [item.dataset_id, item.engine, item.kind, _word(item.usable), _word(not item.whole), _word(item.present),
+         "" if item.questions is None else str(item.questions), ", ".join(item.metrics)]
         for item in listed
-    ]
-    return session.output.table(("data set", "engine", "kind", "usable", "can be limited"), rows)
+    ]  # fmt: skip
+    return session.output.table(DATASET_HEADERS, rows)
 
 
 def engines(context: typer.Context, _json: JsonOption = False) -> None:
@@ -44,3 +54,7 @@ def engines(context: typer.Context, _json: JsonOption = False) -> None:
          ", ".join(item.parameters.get("properties", {}))] for item in found
     ]  # fmt: skip
     return session.output.table(("engine", "version", "usable data sets", "parameters"), rows)
+
+
+def _word(value: bool | None) -> str:
+    return "?" if value is None else "yes" if value else "no"

@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
 
     GOOD = 0
     FAILED = 1
-    """The evaluation failed or was cancelled, or the gate is not met."""
+    """The evaluation failed or was cancelled, the gate is not met, or a check failed."""
     USAGE = 2
     """The command, or the request in it, is wrong."""
     UNREACHABLE = 3
@@ -29,9 +29,9 @@ class ExitCode(IntEnum):
 
 
 EXIT_CODES_HELP = (
-    "Exit codes: 0 good; 1 the evaluation failed or was cancelled, or the gate is not met; 2 wrong usage, or a request "
-    "that the service refuses; 3 the service is unreachable, failing or not ready, or the token is refused; "
-    "130 interrupted."
+    "Exit codes: 0 good; 1 the evaluation failed or was cancelled, the gate is not met, or a check failed; 2 wrong "
+    "usage, or a request that the service refuses; 3 the service is unreachable, failing or not ready, or the token is "
+    "refused; 130 interrupted."
 )
 
 

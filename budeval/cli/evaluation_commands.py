@@ -3,18 +3,18 @@
 import itertools
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from budeval.cli.errors import ExitCode, UsageProblem
-from budeval.cli.evaluation_file import EvaluationFile, checked_evaluation, evaluation_schema, read_mapping
+from budeval.cli.evaluation_file import evaluation_schema
 from budeval.cli.gate import InvalidExpression, Verdict, judge, known_subjects, parse_gate
 from budeval.cli.options import DatasetCompletion, EvalArgument, JsonOption, session_of
 from budeval.cli.output import Output
-from budeval.cli.secret_input import secret_from
+from budeval.cli.preflight_commands import start_valid
+from budeval.cli.request_options import with_request_options
 from budeval.cli.views import (
     RESULT_HEADERS,
     RUN_HEADERS,
@@ -29,7 +29,7 @@ from budeval.cli.views import (
     timeline_row,
 )
 from budeval.cli.watching import follow, outcome
-from budeval.client import DatasetRun, Evaluation, EvaluationRequest
+from budeval.client import Evaluation, EvaluationRequest
 
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -56,58 +56,20 @@ class Status(StrEnum):
     TERMINATED = "TERMINATED"
 
 
+@with_request_options
 def start(
     context: typer.Context,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="evaluation.yaml, or - for standard input; options win over it.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Name under which the endpoint serves it.")] = None,
-    endpoint: Annotated[
-        str | None, typer.Option("--endpoint", "-e", help="Base URL of its OpenAI-compatible API.")
-    ] = None,
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option("--dataset", "-d", help="A data set; can be repeated.", autocompletion=DatasetCompletion),
-    ] = None,
-    questions: Annotated[int | None, typer.Option("--questions", "-n", help="Of each data set, at most.")] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Of the engine; repeatable.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="The engine.", show_default=False)] = None,
-    experiment: Annotated[UUID | None, typer.Option(help="Experiment it belongs to.")] = None,
-    poll_interval: Annotated[int | None, typer.Option(help="Seconds between two looks at the Jobs.")] = None,
-    source: Annotated[str | None, typer.Option(help="Who asks; told to subscribers.")] = None,
-    topic: Annotated[list[str] | None, typer.Option(help="Pub/sub topic to be notified; repeatable.")] = None,
-    eval_id: Annotated[UUID | None, typer.Option(help="An id of your own: starting twice runs once.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the endpoint's key.")
-    ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="File with the endpoint's key; - for input.")] = None,
-    api_key_prompt: Annotated[bool, typer.Option("--api-key-prompt", help="Ask for the endpoint's key.")] = False,
-    kubeconfig_file: Annotated[Path | None, typer.Option(help="kubeconfig of another cluster.")] = None,
+    request: EvaluationRequest,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="Look first whether it can run, and start it only then.")
+    ] = False,
     _json: JsonOption = False,
 ) -> None:
     """Start an evaluation, from options or from a file."""
-    session, base = session_of(context), file.parent if file and str(file) != "-" else Path()
-    changes = {
-        "datasets": dataset or None,
-        "engine": engine,
-        "experiment_id": str(experiment) if experiment else None,
-        "max_questions": questions,
-        "poll_interval": poll_interval,
-        "source": source,
-        "topics": topic or None,
-    }
-    data = read_mapping(file) if file else {}
-    asked = checked_evaluation(_merged(data, changes, {"name": model, "endpoint": endpoint}, parameter or []))
-    key = secret_from("API key", variable=api_key_env, file=api_key_file, prompt=api_key_prompt)
-    if key is None:
-        key = secret_from("API key", variable=asked.model.api_key_env, file=_beside(base, asked.model.api_key_file))
-    kubeconfig = secret_from("kubeconfig", file=kubeconfig_file or _beside(base, asked.kubeconfig_file))
-    request = _request(asked, str(eval_id) if eval_id else None, key, kubeconfig)
+    session = session_of(context)
     with session.client() as client:
-        started = client.start(request)
+        started = start_valid(client, session.output, request) if validate else client.start(request)
         if not watch:
             _tell_started(session.output, started.eval_id, started)
             return
@@ -263,51 +225,6 @@ def schema() -> None:
     An editor completes and checks a file whose first line is "# yaml-language-server: $schema=evaluation.schema.json".
     """
     Output().data(evaluation_schema())
-
-
-def _merged(
-    data: dict[str, Any], changes: dict[str, Any], section: dict[str, Any], parameters: list[str]
-) -> dict[str, Any]:
-    model = data.get("model", {})
-    if isinstance(model, dict):
-        model = {**model, **{name: value for name, value in section.items() if value is not None}}
-        given = dict(_split(parameter) for parameter in parameters)
-        if given:
-            old = model.get("parameters")
-            model["parameters"] = {**(old if isinstance(old, dict) else {}), **given}
-    return {**data, "model": model, **{name: value for name, value in changes.items() if value is not None}}
-
-
-def _split(parameter: str) -> tuple[str, str]:
-    name, equals, value = parameter.partition("=")
-    if not name or not equals:
-        raise UsageProblem(f"--parameter {parameter!r}: give NAME=VALUE")
-    return name, value
-
-
-def _beside(base: Path, name: str | None) -> Path | None:
-    return None if name is None else base / Path(name).expanduser()
-
-
-def _request(asked: EvaluationFile, eval_id: str | None, key: str | None, kubeconfig: str | None) -> EvaluationRequest:
-    entries = [DatasetRun(dataset_id=entry) if isinstance(entry, str)
-               else DatasetRun(dataset_id=entry.id, run_id=entry.run_id) for entry in asked.datasets]  # fmt: skip
-    return EvaluationRequest.model_validate(
-        {
-            "eval_id": eval_id,
-            "experiment_id": asked.experiment_id,
-            "model_name": asked.model.name,
-            "endpoint": asked.model.endpoint,
-            "api_key": key or "",
-            "parameters": asked.model.parameters,
-            "datasets": entries,
-            "configs": asked.configs(),
-            "engine": asked.engine,
-            "kubeconfig": kubeconfig,
-            "source": asked.source,
-            "topics": asked.topics,
-        }
-    )
 
 
 def _tell_started(output: Output, eval_id: str, started: Any) -> None:

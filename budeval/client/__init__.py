@@ -32,6 +32,7 @@ from budeval.client.models import (
     EvaluationSummary,
     FieldProblem,
     Identity,
+    PreflightCheck,
     Problem,
     Progress,
     Queue,
@@ -45,6 +46,7 @@ from budeval.client.models import (
     StartedEvaluation,
     Step,
     TimelineEntry,
+    Validation,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "Identity",
     "InvalidRequest",
     "NotFound",
+    "PreflightCheck",
     "Problem",
     "ProblemError",
     "Progress",
@@ -88,4 +91,5 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "Unreachable",
+    "Validation",
 ]

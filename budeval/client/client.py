@@ -31,6 +31,7 @@ from budeval.client.models import (
     RetryRequest,
     StartedEvaluation,
     TimelineEntry,
+    Validation,
 )
 
 DEFAULT_SERVER = "http://127.0.0.1:8099"
@@ -40,6 +41,8 @@ DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=5.0, pool=5.0)
 """Seconds for one answer."""
 DELETION_TIMEOUT = 300.0
 """Seconds: pods are waited for, and files may be removed by a Job."""
+LOOKING_TIMEOUT = httpx.Timeout(180.0, connect=5.0, pool=5.0)
+"""Seconds for an answer that the service has to look into a cluster for."""
 START_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 POLL_SECONDS = 1.0
@@ -94,20 +97,32 @@ class Client:
         """Ends all connections."""
         self._http.close()
 
-    def start(self, request: EvaluationRequest) -> StartedEvaluation:
-        """Starts an evaluation. Its ids are made here, so that a lost answer can be asked for again safely."""
+    def start(self, request: EvaluationRequest, *, validate: bool = False) -> StartedEvaluation:
+        """Starts an evaluation. Its ids are made here, so that a lost answer can be asked for again safely.
+
+        With ``validate`` it is looked at first; raises ``InvalidRequest`` with ``problem.checks`` where one failed.
+        """
         eval_id = request.eval_id or str(uuid.uuid4())
         run_ids = [run.run_id or f"{run.dataset_id}-{uuid.uuid4().hex[:8]}" for run in request.datasets]
-        answer = self._start(request.body(eval_id, run_ids))
+        answer = self._start(request.body(eval_id, run_ids), validate=validate)
         return _read(
             StartedEvaluation,
             {"eval_id": eval_id, "run_ids": run_ids, "status": answer.get("status"), "eta_minutes": answer.get("eta")},
         )
 
-    def _start(self, body: dict[str, Any]) -> dict[str, Any]:
+    def validate(self, request: EvaluationRequest) -> Validation:
+        """Looks at everything that an evaluation needs, without making anything of it; takes seconds."""
+        run_ids = [run.run_id or f"{run.dataset_id}-{uuid.uuid4().hex[:8]}" for run in request.datasets]
+        body = request.body(request.eval_id or str(uuid.uuid4()), run_ids)
+        return _read(
+            Validation, _json_object(self._send("POST", "/evals/validate", json=body, timeout=LOOKING_TIMEOUT))
+        )
+
+    def _start(self, body: dict[str, Any], *, validate: bool) -> dict[str, Any]:
+        options: dict[str, Any] = {"params": {"validate": "true"}, "timeout": LOOKING_TIMEOUT} if validate else {}
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
-                return _json_object(self._send("POST", "/evals/start", json=body))
+                return _json_object(self._send("POST", "/evals/start", json=body, **options))
             except Unreachable:
                 if attempt == START_ATTEMPTS:
                     raise
@@ -231,10 +246,18 @@ class Client:
         self._send("DELETE", f"/evals/{eval_id}", timeout=DELETION_TIMEOUT)
 
     def datasets(
-        self, *, engine: str | None = None, search: str | None = None, usable: bool | None = None
+        self,
+        *,
+        engine: str | None = None,
+        search: str | None = None,
+        usable: bool | None = None,
+        present: bool | None = None,
+        refresh: bool = False,
     ) -> Iterator[Dataset]:
-        """The data sets that engines know."""
-        wanted = {"engine": engine, "search": search, "usable": None if usable is None else str(usable).lower()}
+        """The data sets that engines know; with ``refresh`` the volume is looked at first, which takes seconds."""
+        wanted = {"engine": engine, "search": search, "usable": _flag(usable), "present": _flag(present)}
+        if refresh:
+            self._send("GET", "/datasets", params={"refresh": "true", "limit": "1"}, timeout=LOOKING_TIMEOUT)
         return self._pages(Dataset, "/datasets", wanted, PAGE_SIZE)
 
     def engines(self) -> list[EngineInfo]:
@@ -330,6 +353,10 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any]:

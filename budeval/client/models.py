@@ -25,6 +25,26 @@ class FieldProblem(Answer):
     allowed: list[str] | None = None
 
 
+class PreflightCheck(Answer):
+    """One thing that an evaluation needs."""
+
+    id: str
+    title: str
+    status: str
+    """``ok``, ``warning``, ``failed`` or ``skipped``."""
+    message: str = ""
+    resolution: str | None = None
+    field: str | None = None
+
+
+class Validation(Answer):
+    """What a preflight found out."""
+
+    ok: bool
+    """Whether no check failed."""
+    checks: list[PreflightCheck]
+
+
 class Problem(Answer):
     """RFC 9457 problem details."""
 
@@ -34,6 +54,8 @@ class Problem(Answer):
     detail: str = ""
     instance: str | None = None
     errors: list[FieldProblem] | None = None
+    checks: list[PreflightCheck] | None = None
+    """All that a preflight looked at, where it is the reason."""
 
     def sentence(self) -> str:
         """The problem as one text for a person."""
@@ -210,6 +232,12 @@ class Dataset(Answer):
     """Whether it can be run against a chat API."""
     whole: bool = False
     """Whether it can only be scored with all of its questions."""
+    metrics: list[str] = []
+    """Names of its scores, where known."""
+    present: bool | None = None
+    """Whether its files are on the volume; None: not known."""
+    questions: int | None = None
+    """How many it has there; None: not known."""
 
 
 class EngineInfo(Answer):

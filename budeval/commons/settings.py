@@ -195,6 +195,10 @@ class Settings(BaseSettings):
     """Playbooks at once: more only add latency on two cores."""
     playbook_run_dir: Path = Path("/dev/shm/budeval-runs")  # noqa: S108 - a tmpfs, made with mode 0700 by the runner
     """Directory for the private data of playbook runs: must be a tmpfs, since a kubeconfig lies there during a run."""
+    preflight_concurrency: PositiveInt = 2
+    """Preflights at once: each is a Job in a cluster, for seconds."""
+    dataset_refresh: Annotated[int, Field(ge=0)] = 900
+    """Seconds after which ``GET /datasets`` has the volume looked at again, in the background; 0: only on request."""
     sweep_ttl: Annotated[float, Field(ge=0, le=60)] = 2.0
     """Seconds for which one sweep of the cluster answers everybody who asks."""
     workflow_workers: PositiveInt = 12

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 WORKFLOW_NAME = "evaluate_model"
 MONITOR_WORKFLOW_NAME = "monitor_jobs"
+CLOSING_WORKFLOW_NAME = "close_evaluation"
 CANCEL_EVENT = "cancel"
 WAKE_EVENT = "wake"
+PROGRESS_EVENT = "progress"
 PROGRESS_TITLE = "Evaluation in progress"
 """Title of every ``monitor_eval_job_progress`` that is not the last."""
 
@@ -19,6 +21,11 @@ def workflow_instance_id(eval_id: str, attempt: int = 1) -> str:
 def monitor_instance_id(eval_id: str, attempt: int = 1) -> str:
     """Instance id of the monitor child workflow of one attempt."""
     return f"{workflow_instance_id(eval_id, attempt)}-monitor"
+
+
+def closing_instance_id(eval_id: str, attempt: int = 1) -> str:
+    """Instance id of the workflow that ends an attempt whose own workflow ended without a last word."""
+    return f"{workflow_instance_id(eval_id, attempt)}-closing"
 
 
 class WorkflowStatus(StrEnum):

@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from budeval.commons.errors import FieldProblem
 from budeval.evals.models import Evaluation, Run
@@ -47,6 +47,12 @@ class DatasetInfo(BaseModel):
     """Whether it can be run offline against a chat API."""
     whole: bool
     """Whether it can only be scored with all of its questions, so not with ``max_questions``."""
+    metrics: list[str] = Field(default_factory=list)
+    """Names of its scores, as far as the engine's code tells them."""
+    present: bool | None = None
+    """Whether its files are on the volume; null: not known, e.g. not looked at yet."""
+    questions: int | None = None
+    """How many it has on the volume; null: not known."""
 
 
 class Engine(Protocol):
@@ -60,6 +66,9 @@ class Engine(Protocol):
 
     def datasets(self) -> list[DatasetInfo]:
         """Every data set that the image knows, by name."""
+
+    def data_paths(self) -> dict[str, list[str]]:
+        """Files and folders, below the root of the data, that each usable data set is read from, where known."""
 
     def parameters_schema(self) -> dict[str, Any]:
         """JSON schema of ``extra_args``."""

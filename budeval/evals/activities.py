@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, SecretStr
 
@@ -19,17 +19,19 @@ from budeval.commons.errors import (
     BudEvalError,
     EvaluationCancelled,
     EvaluationNotFound,
+    SidecarUnavailable,
     TemporaryError,
 )
 from budeval.commons.redaction import redactor
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.settings import Settings
 from budeval.commons.storage_config import StorageConfig
-from budeval.commons.wire import Event, WorkflowStatus
+from budeval.commons.wire import PROGRESS_EVENT, Event, WorkflowStatus, workflow_instance_id
 from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.attempts import keeps_scores
-from budeval.evals.closing import CLOSING
+from budeval.evals.end_rules import END_RULES
+from budeval.evals.job_objects import evaluation_objects
 from budeval.evals.models import Announcement, ErrorInfo, Evaluation, RunResult
 from budeval.evals.monitoring import (
     FIRST_ETA_MINUTES,
@@ -46,8 +48,7 @@ from budeval.evals.notifications import (
 )
 from budeval.evals.responses import ErrorResponse, SuccessResponse
 from budeval.evals.results_processor import ResultsProcessor
-from budeval.jobs.manifest import build_evaluation
-from budeval.jobs.models import EvaluationObjects, JobSpecInput, JobStatus
+from budeval.jobs.models import EvaluationObjects, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.record import Record, happenings
@@ -104,6 +105,13 @@ class FinishRequest(StepRequest):
     """Why it ended before its runs did."""
 
 
+class Workflows(Protocol):
+    """What activities tell workflows."""
+
+    def raise_event(self, instance_id: str, event: str, data: dict[str, Any] | None = None) -> None:
+        """Raises :class:`SidecarUnavailable`."""
+
+
 class Activities:
     """Every activity of the workflows ``evaluate_model`` and ``monitor_jobs``."""
 
@@ -114,12 +122,14 @@ class Activities:
         notifier: Notifier,
         orchestrator: AnsibleOrchestrator,
         results: ResultsProcessor,
+        workflows: Workflows,
     ) -> None:
         self._settings = settings
         self._record = record
         self._notifier = notifier
         self._orchestrator = orchestrator
         self._results = results
+        self._workflows = workflows
         self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
 
     def all(self) -> list[Callable[..., Any]]:
@@ -203,7 +213,8 @@ class Activities:
         log = logging.getLogger("::EVAL:: MonitorJobsLoop")
         log.info("Monitor check #%d: tracking %d jobs", state.check_count, len(state.remaining))
         if self._record.cancel_requested(state.eval_id, attempt=state.attempt):
-            return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", Verdict(state=state))
+            cancelled = Verdict(state=state)
+            return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", cancelled, self._progress(cancelled))
         verdict = self._sweep(state)
         self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes, attempt=state.attempt)
         for run_id in verdict.newly_completed:
@@ -212,7 +223,9 @@ class Activities:
             if update.run_id in verdict.newly_failed and update.error is not None:
                 log.error("Job %s failed: %s", update.run_id, redactor.redact(update.error.sentence()))
         self._tell_progress(verdict)
-        return self._answer(log, verdict)
+        progress = self._progress(verdict)
+        self._show_progress(verdict, progress)
+        return self._answer(log, verdict, progress)
 
     def extract_job_results(self, _ctx: Any, request: ExtractRequest) -> Response:
         """Reads the results of completed runs and writes scores, or why there are none, into the record."""
@@ -246,7 +259,7 @@ class Activities:
 
     def finish_evaluation(self, _ctx: Any, request: FinishRequest) -> Response:
         """Ends the evaluation in the record, erases its secrets and says the last words."""
-        self._record.finish(request.eval_id, request.status, request.error, CLOSING, attempt=request.attempt)
+        self._record.finish(request.eval_id, request.status, request.error, END_RULES, attempt=request.attempt)
         self._notifier.flush(request.eval_id)
         view = self._record.view(request.eval_id)
         return _success(f"Evaluation {view.status}", {"status": view.status})
@@ -279,28 +292,9 @@ class Activities:
         return cancelled
 
     def _objects(self, evaluation: Evaluation, api_key: SecretStr) -> EvaluationObjects:
-        settings = self._settings
         configs = self._record.engine_configs(evaluation.eval_id)
-        runs = [
-            JobSpecInput(
-                eval_id=evaluation.eval_id,
-                run_id=run.run_id,
-                attempt=evaluation.attempt,
-                engine_config=configs[run.run_id],
-                image=settings.engine_image,
-                image_pull_policy=settings.image_pull_policy,
-                namespace=StorageConfig.get_current_namespace(),
-                volume_claim=settings.pvc_name,
-                has_api_key=evaluation.has_api_key,
-                overlay=self._overlay,
-                active_deadline_seconds=evaluation.monitor.max_checks * evaluation.monitor.poll_interval,
-                ttl_seconds=settings.job_ttl,
-                backoff_limit=settings.job_backoff_limit,
-                asked_resources=evaluation.resources,
-            )
-            for run in evaluation.runs_of_attempt
-        ]
-        return build_evaluation(runs, api_key if evaluation.has_api_key else None)
+        namespace = StorageConfig.get_current_namespace()
+        return evaluation_objects(self._settings, self._overlay, namespace, evaluation, configs, api_key)
 
     def _sweep(self, state: MonitorState) -> Verdict:
         names = {run_id: job_name(state.eval_id, run_id, state.attempt) for run_id in state.remaining}
@@ -334,17 +328,41 @@ class Activities:
         if announcements:
             self._notifier.announce(self._record.definition(state.eval_id, attempt=state.attempt), announcements)
 
-    def _answer(self, log: logging.Logger, verdict: Verdict) -> Response:
+    def _progress(self, verdict: Verdict) -> dict[str, Any]:
+        """For the custom status of workflows: numbers alone, since each stays in a history."""
+        state = verdict.state
+        questions = [run.progress for run in self._record.view(state.eval_id).runs]
+        return {
+            "check": state.check_count,
+            "completed": len(state.completed_jobs),
+            "failed": len(state.failed_jobs),
+            "running": len(state.remaining),
+            "questions_done": sum(progress.done for progress in questions),
+            "questions_total": sum(progress.total for progress in questions),
+            "questions": [[progress.done, progress.total] for progress in questions],
+            "eta_minutes": state.eta_minutes,
+        }
+
+    def _show_progress(self, verdict: Verdict, progress: dict[str, Any]) -> None:
+        if not verdict.shown:
+            return
+        workflow_id = workflow_instance_id(verdict.state.eval_id, verdict.state.attempt)
+        try:
+            self._workflows.raise_event(workflow_id, PROGRESS_EVENT, progress)
+        except SidecarUnavailable as error:
+            logging.getLogger("::EVAL:: MonitorJobsLoop").warning("progress is not shown this time: %s", error)
+
+    def _answer(self, log: logging.Logger, verdict: Verdict, progress: dict[str, Any]) -> Response:
         if verdict.finished:
             log.info("All jobs completed")
-            return _monitored(HTTPStatus.OK, "All jobs finished", verdict)
+            return _monitored(HTTPStatus.OK, "All jobs finished", verdict, progress)
         if verdict.timed_out:
             message = f"Monitoring timeout: exceeded {verdict.state.max_checks} checks"
             log.warning("%s", message)
-            return _monitored(HTTPStatus.REQUEST_TIMEOUT, message, verdict)
+            return _monitored(HTTPStatus.REQUEST_TIMEOUT, message, verdict, progress)
         message = f"Monitoring in progress: {len(verdict.state.remaining)} jobs remaining"
         log.info("%s", message)
-        return _monitored(HTTPStatus.ACCEPTED, message, verdict)
+        return _monitored(HTTPStatus.ACCEPTED, message, verdict, progress)
 
 
 CLIENT_CLOSED_REQUEST = 499
@@ -360,7 +378,7 @@ def _cleared(status: JobStatus) -> JobStatus:
     return status.model_copy(update={"message": redactor.redact(status.message)})
 
 
-def _monitored(code: int, message: str, verdict: Verdict) -> Response:
+def _monitored(code: int, message: str, verdict: Verdict, progress: dict[str, Any]) -> Response:
     state = verdict.state
     param = {
         "completed_jobs": state.completed_jobs,
@@ -369,23 +387,10 @@ def _monitored(code: int, message: str, verdict: Verdict) -> Response:
         "continue_monitoring": code == HTTPStatus.ACCEPTED,
         "monitoring_complete": code == HTTPStatus.OK,
         "updated_state": state.model_dump(mode="json"),
-        "custom_status": json.dumps(_custom_status(verdict)),
+        "custom_status": json.dumps(progress),
     }
     kind = SuccessResponse if code in (HTTPStatus.OK, HTTPStatus.ACCEPTED) else ErrorResponse
     return kind(code=code, message=message, param=param).model_dump(mode="json")
-
-
-def _custom_status(verdict: Verdict) -> dict[str, Any]:
-    known = [update.progress for update in verdict.updates if update.progress is not None]
-    return {
-        "check": verdict.state.check_count,
-        "completed": len(verdict.state.completed_jobs),
-        "failed": len(verdict.state.failed_jobs),
-        "running": len(verdict.state.remaining),
-        "questions_done": sum(progress.done for progress in known),
-        "questions_total": sum(progress.total for progress in known),
-        "eta_minutes": verdict.state.eta_minutes,
-    }
 
 
 def _extracted(result: RunResult) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from budeval.ansible.runner import PlaybookRunner
 from budeval.ansible.single_flight import SingleFlight
 from budeval.commons.errors import (
     BudEvalError,
+    ClusterNotReady,
+    ClusterUnauthorized,
+    ClusterUnreachable,
     DeploymentFailed,
     PlaybookCancelled,
     PlaybookFailed,
+    PlaybookTimeout,
     TemporaryError,
 )
 from budeval.commons.redaction import printable, redactor
@@ -33,7 +37,19 @@ from budeval.jobs.models import (
     ResultFile,
 )
 from budeval.jobs.overlay import PodTemplateOverlay
-from budeval.jobs.permissions import REQUIRED_PERMISSIONS
+from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
+from budeval.jobs.preflight import Surroundings, judge_surroundings, no_cluster
+from budeval.jobs.probe import (
+    LIMIT_BYTES,
+    PENDING_SECONDS,
+    PROBE_NAME,
+    PROBE_SECONDS,
+    PROBE_SELECTOR,
+    Questions,
+    Trial,
+    build_probe,
+    build_probe_secret,
+)
 from budeval.jobs.reader import MAXIMUM_LOG_BYTES, log_reader_command, parse_log, parse_log_file, reader_command
 from budeval.jobs.remover import removal_error, remover_command
 from budeval.jobs.status import job_status, missing
@@ -101,14 +117,41 @@ class AnsibleOrchestrator:
             ClusterUnauthorized: the credentials are refused.
             ClusterNotReady: the namespace, a permission or the volume claim is missing.
         """
-        namespace, claim = self._settings.namespace, self._settings.pvc_name
-        request = {
-            "namespace": namespace,
-            "volume_claim": claim,
-            "permissions": [list(permission) for permission in _asked_permissions()],
-        }
-        answers = self._run("verify_cluster_connection_k8s.yml", request, kubeconfig, cancelled)
-        return judge_cluster(answers, namespace, claim)
+        answers = self._ask_surroundings(REQUIRED_PERMISSIONS, kubeconfig, cancelled)
+        return judge_cluster(answers, self._settings.namespace, self._settings.pvc_name)
+
+    def inspect_cluster(self, kubeconfig: str | None = None) -> Surroundings:
+        """The same for a preflight: everything is told, nothing is raised but what may pass.
+
+        Raises:
+            TemporaryError: the service is stopping.
+        """
+        permissions = (*REQUIRED_PERMISSIONS, *PREFLIGHT_PERMISSIONS)
+        try:
+            answers = self._ask_surroundings(permissions, kubeconfig)
+        except (ClusterUnreachable, ClusterUnauthorized, ClusterNotReady, PlaybookFailed, PlaybookTimeout) as error:
+            return no_cluster(str(error))
+        return judge_surroundings(answers, self._settings.namespace, self._settings.pvc_name)
+
+    def validate_evaluation(self, trial: Trial, kubeconfig: str | None = None) -> JsonObject:
+        """Let the cluster judge objects without making them, and look from inside it by a short Job.
+
+        Returns:
+            ``judged``: the API server's answer to each object; ``probe``: what the probe saw, or None.
+
+        Raises:
+            ClusterUnreachable, PlaybookTimeout, PlaybookFailed: there is no answer. What the probe left is removed by
+            Kubernetes, at the latest ``DEADLINE_SECONDS`` and ``TTL_SECONDS`` later.
+        """
+        request = {"objects": trial.objects, "probe": self._probe_request(trial) if trial.questions else None}
+        with redactor.hiding(trial.api_key.get_secret_value() if trial.api_key else None):
+            return self._runner.run(
+                "validate_eval_k8s.yml",
+                request,
+                kubeconfig,
+                timeout_seconds=self._settings.playbook_timeout,
+                mostly_waits=True,
+            )
 
     def deploy_eval_jobs(
         self, objects: EvaluationObjects, kubeconfig: str | None = None, *, cancelled: Cancelled = never_cancelled
@@ -295,6 +338,38 @@ class AnsibleOrchestrator:
             "before": attempt,
         }
 
+    def _ask_surroundings(
+        self, permissions: Sequence[Permission], kubeconfig: str | None, cancelled: Cancelled = never_cancelled
+    ) -> dict[str, Any]:
+        request = {
+            "namespace": self._settings.namespace,
+            "volume_claim": self._settings.pvc_name,
+            "permissions": [list(permission) for permission in permissions],
+        }
+        return self._run("verify_cluster_connection_k8s.yml", request, kubeconfig, cancelled)
+
+    def _probe_request(self, trial: Trial) -> dict[str, Any]:
+        settings = self._settings
+        name = f"{PROBE_NAME}-{secrets.token_hex(5)}"
+        job = build_probe(
+            name,
+            trial.questions or Questions(),
+            namespace=settings.namespace,
+            image=settings.engine_image,
+            image_pull_policy=settings.image_pull_policy,
+            overlay=self._overlay,
+            volume_claim=settings.pvc_name if trial.bound else None,
+            has_api_key=trial.api_key is not None,
+        )
+        return {
+            "job": job,
+            "secret": build_probe_secret(name, settings.namespace, trial.api_key) if trial.api_key else None,
+            "selector": PROBE_SELECTOR,
+            "pending_seconds": PENDING_SECONDS,
+            "seconds": PROBE_SECONDS,
+            "limit_bytes": LIMIT_BYTES,
+        }
+
     def _clean_up(self, objects: EvaluationObjects, kubeconfig: str | None) -> str:
         """Nothing where all is removed, else words on what was left. The first failure is the one to be told."""
         try:
@@ -365,10 +440,6 @@ def _owned_objects(eval_id: str, attempts: Iterable[int]) -> list[list[str]]:
             ["configmaps", names.config_map_name(eval_id, attempt)],
         )
     ]
-
-
-def _asked_permissions() -> Sequence[Sequence[str]]:
-    return [(each.group, each.resource, each.verb, each.subresource) for each in REQUIRED_PERMISSIONS]
 
 
 def _parse_sweep(answer: Mapping[str, Any]) -> _Sweep:

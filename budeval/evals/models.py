@@ -121,6 +121,16 @@ CANCELLED = ErrorInfo(reason="Cancelled", message="The evaluation was cancelled.
 """Why an evaluation ended that somebody cancelled."""
 
 
+class Closing(Value):
+    """Input of the workflow ``close_evaluation``: how an evaluation ends whose own workflow did not say so."""
+
+    evaluation: EvaluationInput
+    status: WorkflowStatus
+    error: ErrorInfo
+    may_have_jobs: bool
+    """Whether its deployment had begun."""
+
+
 class Score(Value):
     """One number of one data set. A data set can have several metrics."""
 

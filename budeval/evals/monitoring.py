@@ -19,6 +19,9 @@ SWEEP_FAILURES_TOLD = 3
 """Failed sweeps in a row after which subscribers are told."""
 FIRST_ETA_MINUTES = 30
 """Minutes told before anything was measured."""
+SHOWN_CHECKS = 100
+"""Checks at most, besides ends of runs, whose progress goes to the evaluation's own workflow: each stays in its
+history, which cannot begin anew as the monitor's does."""
 OVERTIME = 2
 """An evaluation is also out of time after so many times its planned duration: checks that were woken early do not
 count as checks, so the count alone would never end an evaluation whose timers never fire."""
@@ -90,6 +93,8 @@ class Verdict(BaseModel):
     newly_failed: list[str] = Field(default_factory=list)
     progress_message: str | None = None
     """To be told now; none: nothing is news."""
+    shown: bool = False
+    """Whether the evaluation's own workflow is to show the progress."""
     eta_changed: bool = False
     finished: bool = False
     timed_out: bool = False
@@ -120,6 +125,7 @@ def judge(state: MonitorState, statuses: Mapping[str, JobStatus], now: datetime)
         newly_completed=completed,
         newly_failed=failed,
         progress_message=message if news and not finished else None,
+        shown=bool(completed or failed) or (not state.woken and _is_shown(after)),
         eta_changed=after.eta_minutes < state.eta_minutes,
         finished=finished,
         timed_out=not finished and _is_out_of_time(after, now),
@@ -207,6 +213,10 @@ def _counted(state: MonitorState, now: datetime) -> MonitorState:
 
 def _is_due(state: MonitorState) -> bool:
     return state.check_count % state.progress_every == 0
+
+
+def _is_shown(state: MonitorState) -> bool:
+    return state.check_count % max(state.progress_every, ceil(state.max_checks / SHOWN_CHECKS)) == 0
 
 
 def _is_out_of_time(state: MonitorState, now: datetime) -> bool:

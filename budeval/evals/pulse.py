@@ -3,8 +3,8 @@
 A workflow can hang for ever when the scheduler and the placement service die while daprd lives; any event wakes it. A
 request can be recorded while daprd is away. An instance can be ended or purged from outside. So every few seconds the
 pulse looks at each evaluation that has not ended and was silent for three of its poll intervals, and schedules it,
-wakes it, cancels it again or ends it. It also publishes what waits in the outbox, and lets in what waits for a place:
-at once when a place comes free in this process, and at the next beat when it did in another.
+wakes it, cancels it again or has it ended. It also publishes what waits in the outbox, and lets in what waits for a
+place: at once when a place comes free in this process, and at the next beat when it did in another.
 """
 
 import logging
@@ -20,11 +20,11 @@ from budeval.commons import wire
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import BudEvalError
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.closing import CLOSING
-from budeval.evals.models import ErrorInfo
+from budeval.evals.end_rules import END_RULES
+from budeval.evals.models import Closing, ErrorInfo, Evaluation
 from budeval.evals.notifications import Notifier
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
-from budeval.evals.services import schedule, send_cancel
+from budeval.evals.services import evaluation_input, schedule, send_cancel
 from budeval.record import Record, happenings
 from budeval.record.record import ActiveEvaluation
 
@@ -120,17 +120,38 @@ class Pulse:
         self._looked_after[eval_id] = now
 
     def _end(self, eval_id: str, attempt: int, status: str) -> None:
-        """The workflow ended without saying so: somebody terminated it from outside, or it broke."""
+        """The workflow ended without saying so: somebody terminated it from outside, or it broke.
+
+        Another workflow does what is left to do, since the cluster may be away. Where that one ended too, its Jobs
+        stand until their deadline.
+        """
+        closing_id = wire.closing_instance_id(eval_id, attempt)
+        closing = self._workflows.status(closing_id)
+        if closing in ACTIVE_STATUSES:
+            self._workflows.raise_event(closing_id, wire.WAKE_EVENT)
+            return
         logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
+        evaluation = self._record.definition(eval_id, attempt=attempt)
+        end = self._closing(evaluation, status)
+        if closing is None:
+            self._workflows.schedule_closing(end)
+        else:
+            self._record.finish(eval_id, end.status, end.error, END_RULES, attempt=attempt)
+            self._notifier.flush(eval_id)
+
+    def _closing(self, evaluation: Evaluation, status: str) -> Closing:
         terminated = status == WorkflowStatus.TERMINATED
-        error = ErrorInfo(
-            reason="WorkflowTerminated" if terminated else "WorkflowFailed",
-            message=f"The workflow ended as {status}.",
-            resolution="The service's log says what it did last. Retry the evaluation.",
+        steps = {step.id: step.status for step in self._record.view(evaluation.eval_id).steps}
+        return Closing(
+            evaluation=evaluation_input(evaluation),
+            status=WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED,
+            error=ErrorInfo(
+                reason="WorkflowTerminated" if terminated else "WorkflowFailed",
+                message=f"The workflow ended as {status}.",
+                resolution="The service's log says what it did last. Retry the evaluation.",
+            ),
+            may_have_jobs=steps[wire.DEPLOY.event] != WorkflowStatus.PENDING,
         )
-        end = WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED
-        self._record.finish(eval_id, end, error, CLOSING, attempt=attempt)
-        self._notifier.flush(eval_id)
 
 
 def _attempt(what: str, action: Callable[[], None]) -> None:

@@ -38,8 +38,8 @@ class EvaluationRemoval:
         if not evaluation.has_kubeconfig:
             self._empty_cluster(evaluation)
         for attempt in range(1, evaluation.attempt + 1):
-            self._workflows.purge(wire.monitor_instance_id(eval_id, attempt))
-            self._workflows.purge(wire.workflow_instance_id(eval_id, attempt))
+            for instance_id in (wire.monitor_instance_id, wire.workflow_instance_id, wire.closing_instance_id):
+                self._workflows.purge(instance_id(eval_id, attempt))
         self._record.delete(eval_id)
         logger.info("evaluation %s was deleted by %s", eval_id, by)
 

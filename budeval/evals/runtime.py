@@ -10,15 +10,16 @@ from typing import Any
 from dapr.ext.workflow import DaprWorkflowClient, WorkflowRuntime
 from dapr.ext.workflow._durabletask.task import NonRetryableError
 from grpc import RpcError, StatusCode
+from pydantic import BaseModel
 
 from budeval.commons import wire
 from budeval.commons.errors import BudEvalError, SidecarUnavailable, TemporaryError
 from budeval.commons.logging import strip_foreign_handlers
 from budeval.commons.redaction import printable
-from budeval.commons.wire import MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
+from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
 from budeval.evals.activities import Activities
-from budeval.evals.models import ErrorInfo, EvaluationInput
-from budeval.evals.workflows import evaluate_model, monitor_jobs
+from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
+from budeval.evals.workflows import close_evaluation, evaluate_model, monitor_jobs
 
 logger = logging.getLogger("::EVAL:: Runtime")
 
@@ -74,6 +75,7 @@ class Runtime:
         )
         self._worker.register_workflow(_fresh(evaluate_model), name=WORKFLOW_NAME)
         self._worker.register_workflow(_fresh(monitor_jobs), name=MONITOR_WORKFLOW_NAME)
+        self._worker.register_workflow(_fresh(close_evaluation), name=CLOSING_WORKFLOW_NAME)
         for activity in activities.all():
             self._worker.register_activity(boundary(activity), name=activity.__name__)
         strip_foreign_handlers()
@@ -113,11 +115,19 @@ class WorkflowClient:
     def schedule(self, evaluation: EvaluationInput) -> None:
         """Starts the workflow of an attempt unless it exists. Raises :class:`SidecarUnavailable`."""
         instance_id = wire.workflow_instance_id(evaluation.eval_id, evaluation.attempt)
+        self._schedule(WORKFLOW_NAME, evaluation, instance_id)
+
+    def schedule_closing(self, closing: Closing) -> None:
+        """Starts the workflow that ends an attempt unless it exists. Raises :class:`SidecarUnavailable`."""
+        instance_id = wire.closing_instance_id(closing.evaluation.eval_id, closing.evaluation.attempt)
+        self._schedule(CLOSING_WORKFLOW_NAME, closing, instance_id)
+
+    def _schedule(self, workflow: str, value: BaseModel, instance_id: str) -> None:
         if self.status(instance_id) is not None:
             return
         try:
             self._connected().schedule_new_workflow(
-                WORKFLOW_NAME, input=evaluation.model_dump(mode="json"), instance_id=instance_id
+                workflow, input=value.model_dump(mode="json"), instance_id=instance_id
             )
         except RpcError as error:
             if error.code() is not StatusCode.ALREADY_EXISTS and "already exists" not in (error.details() or ""):
@@ -150,10 +160,10 @@ class WorkflowClient:
             if "no such instance" not in (error.details() or ""):
                 raise _unavailable(error) from error
 
-    def raise_event(self, instance_id: str, event: str) -> None:
+    def raise_event(self, instance_id: str, event: str, data: dict[str, Any] | None = None) -> None:
         """Sends an event; one to an instance that is not there is lost. Raises :class:`SidecarUnavailable`."""
         try:
-            self._connected().raise_workflow_event(instance_id, event, data={})
+            self._connected().raise_workflow_event(instance_id, event, data=data or {})
         except RpcError as error:
             if "no such instance" in (error.details() or ""):
                 return

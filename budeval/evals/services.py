@@ -8,7 +8,7 @@ from budeval.commons.errors import EvaluationConflict, SidecarUnavailable
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.attempts import runs_to_retry
-from budeval.evals.closing import CLOSING
+from budeval.evals.end_rules import END_RULES
 from budeval.evals.models import Evaluation, EvaluationInput
 from budeval.evals.monitoring import FIRST_ETA_MINUTES
 from budeval.evals.notifications import Notifier
@@ -56,7 +56,7 @@ class EvaluationService:
 
         The wish is in the record before the event is raised: should the event be lost, the pulse raises it again.
         """
-        self._record.request_cancel(eval_id, by, CLOSING)
+        self._record.request_cancel(eval_id, by, END_RULES)
         view = self._record.view(eval_id)
         if view.status.ended:
             self._notifier.flush(eval_id)

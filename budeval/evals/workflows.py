@@ -6,6 +6,7 @@ are activities (:mod:`budeval.evals.activities`), named here by their names.
 A step that fails raises and ends in one place that tells everybody; a Job that fails is data.
 """
 
+import json
 import logging
 from collections.abc import Generator
 from datetime import timedelta
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from budeval.commons import wire
 from budeval.commons.wire import Step, WorkflowStatus
-from budeval.evals.models import CANCELLED, ErrorInfo, EvaluationInput
+from budeval.evals.models import CANCELLED, Closing, ErrorInfo, EvaluationInput
 from budeval.evals.monitoring import MonitorState
 
 logger = logging.getLogger("::EVAL:: EvaluateModel")
@@ -96,6 +97,13 @@ def evaluate_model(ctx: Any, evaluation: EvaluationInput) -> Steps:
         yield from flow.finish(WorkflowStatus.TERMINATED, CANCELLED)
 
 
+def close_evaluation(ctx: Any, closing: Closing) -> Steps:
+    """Ends an evaluation whose workflow ended without a last word: its Jobs are removed, then everybody is told."""
+    flow = _Flow(ctx, closing.evaluation, may_have_jobs=closing.may_have_jobs)
+    yield from flow.clean_up()
+    yield from flow.finish(closing.status, closing.error)
+
+
 def monitor_jobs(ctx: Any, state: MonitorState) -> Steps:
     """Dapr's monitor pattern: check, wait for the timer, a wake or a cancel, and begin anew with a small state."""
     response = yield ctx.call_activity("monitor_jobs_loop", input=_plain(state), retry_policy=KEEP_TRYING)
@@ -114,11 +122,11 @@ def monitor_jobs(ctx: Any, state: MonitorState) -> Steps:
 class _Flow:
     """The parts of :func:`evaluate_model`; each is a generator of durable tasks."""
 
-    def __init__(self, ctx: Context, evaluation: EvaluationInput) -> None:
+    def __init__(self, ctx: Context, evaluation: EvaluationInput, *, may_have_jobs: bool = False) -> None:
         self._ctx = ctx
         self._evaluation = evaluation
         self._cancel = ctx.wait_for_external_event(wire.CANCEL_EVENT)
-        self._may_have_jobs = False
+        self._may_have_jobs = may_have_jobs
 
     def begin(self) -> Steps:
         yield from self._do("begin_evaluation", retry_policy=KEEP_TRYING)
@@ -147,6 +155,7 @@ class _Flow:
             input=_plain(first),
             instance_id=wire.monitor_instance_id(self._evaluation.eval_id, self._evaluation.attempt),
         )
+        yield from self._show_progress(child)
         response = yield from self._wait(child)
         if response["code"] not in (HTTPStatus.OK, HTTPStatus.REQUEST_TIMEOUT):
             raise Cancelled(child)
@@ -181,7 +190,15 @@ class _Flow:
     # ------------------------------------------------------------------ parts of parts
 
     def _enter(self, step: Step) -> None:
-        self._ctx.set_custom_status(step.event)
+        self._ctx.set_custom_status(json.dumps({"step": step.event}))
+
+    def _show_progress(self, child: Task) -> Steps:
+        """Until the monitor has ended, or somebody cancels: it tells its progress by events."""
+        while not (child.is_complete or self._cancel.is_complete):
+            progress = self._ctx.wait_for_external_event(wire.PROGRESS_EVENT)
+            yield when_any([child, self._cancel, progress])
+            if progress.is_complete:
+                self._ctx.set_custom_status(json.dumps({"step": wire.MONITOR.event, **progress.get_result()}))
 
     def _announce(self, step: Step, status: WorkflowStatus, message: str, *, title: str | None = None) -> Steps:
         news = {"event": step.event, "status": status, "title": title or step.title, "message": message}

@@ -121,11 +121,11 @@ def build_reader_job(
         "image": image,
         "imagePullPolicy": image_pull_policy,
         "command": list(command),
-        "securityContext": _container_security(),
+        "securityContext": container_security(),
         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "volumeMounts": [{"name": "data", "mountPath": RESULTS_DIRECTORY, **directory}],
     }
-    template = {"metadata": {"labels": labels}, "spec": _pod_spec(container, [_data_volume(volume_claim)])}
+    template = {"metadata": {"labels": labels}, "spec": pod_spec(container, [data_volume(volume_claim)])}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -134,7 +134,7 @@ def build_reader_job(
             "backoffLimit": 0,
             "activeDeadlineSeconds": deadline_seconds,
             "ttlSecondsAfterFinished": 300,
-            "template": _without_resources(overlay).lay_over(template),
+            "template": without_resources(overlay).lay_over(template),
         },
     }
 
@@ -200,14 +200,15 @@ def _pod_template(run: JobSpecInput) -> JsonObject:
                 "items": [{"key": names.config_key(_job_name(run)), "path": "run.json"}],
             },
         },
-        _data_volume(run.volume_claim),
+        data_volume(run.volume_claim),
         {"name": "tmp", "emptyDir": {}},
     ]
     metadata = {"labels": _labels(run), "annotations": {names.RUN_ANNOTATION: run.run_id}}
-    return {"metadata": metadata, "spec": _pod_spec(_engine_container(run), volumes)}
+    return {"metadata": metadata, "spec": pod_spec(_engine_container(run), volumes)}
 
 
-def _pod_spec(container: JsonObject, volumes: list[JsonObject]) -> JsonObject:
+def pod_spec(container: JsonObject, volumes: list[JsonObject]) -> JsonObject:
+    """What the pods of all Jobs of budeval have in common: no root, no privileges, no token."""
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -236,7 +237,7 @@ def _engine_container(run: JobSpecInput) -> JsonObject:
         "workingDir": "/workspace",
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
-        "securityContext": _container_security(),
+        "securityContext": container_security(),
         "resources": run.resources.model_dump(),
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/budeval", "readOnly": True},
@@ -255,7 +256,8 @@ def _environment(run: JobSpecInput) -> list[JsonObject]:
     return [home, {"name": API_KEY_VARIABLE, "valueFrom": {"secretKeyRef": reference}}]
 
 
-def _container_security() -> JsonObject:
+def container_security() -> JsonObject:
+    """What keeps a container apart from its node."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -263,12 +265,13 @@ def _container_security() -> JsonObject:
     }
 
 
-def _data_volume(volume_claim: str) -> JsonObject:
+def data_volume(volume_claim: str) -> JsonObject:
+    """The volume ``data``: data sets and results."""
     return {"name": "data", "persistentVolumeClaim": {"claimName": volume_claim}}
 
 
-def _without_resources(overlay: PodTemplateOverlay) -> PodTemplateOverlay:
-    # What an engine needs would keep a small reader waiting for a large node.
+def without_resources(overlay: PodTemplateOverlay) -> PodTemplateOverlay:
+    """For a small Job: what an engine needs would keep it waiting for a large node."""
     return overlay.model_copy(update={"spec": overlay.spec.model_copy(update={"containers": []})})
 
 

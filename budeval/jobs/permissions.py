@@ -33,3 +33,7 @@ REQUIRED_PERMISSIONS: tuple[Permission, ...] = (
     *_verbs("", "namespaces", "get"),
 )
 """``get`` on namespaces works by a Role too: a namespace counts as being inside itself."""
+
+PREFLIGHT_PERMISSIONS: tuple[Permission, ...] = (Permission("", "pods", "create"),)
+"""Only for dry runs: quotas, limit ranges and admission policies judge pods, not the Jobs that make them. It gives away
+nothing, since who may create Jobs can create pods anyhow; evaluations run without it."""

@@ -25,13 +25,13 @@ def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> Clu
         ClusterNotReady: names everything that is missing, not only the first.
     """
     version = answers["version"]
-    _raise_for_server(version)
-    missing = [answer for answer in answers["permissions"] if not _is_allowed(answer)]
-    claim_problems, warnings = _judge_claim(answers["volume_claim"], namespace, volume_claim)
+    raise_for_server(version)
+    missing = [answer for answer in answers["permissions"] if not is_allowed(answer)]
+    of_claim, warnings = claim_problems(answers["volume_claim"], namespace, volume_claim)
     problems = [
-        *_judge_namespace(answers["namespace"], namespace, none_granted=len(missing) == len(answers["permissions"])),
-        *_judge_permissions(missing, namespace, volume_claim),
-        *claim_problems,
+        *namespace_problems(answers["namespace"], namespace, none_granted=len(missing) == len(answers["permissions"])),
+        *permission_problems(missing, namespace, volume_claim),
+        *of_claim,
     ]
     if problems:
         raise ClusterNotReady("; ".join(problems))
@@ -43,7 +43,8 @@ def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> Clu
     )
 
 
-def _raise_for_server(version: JsonObject) -> None:
+def raise_for_server(version: JsonObject) -> None:
+    """Raises where the server does not take these credentials, or cannot answer now."""
     message = printable(str(version["body"].get("message", "")), 300)
     if version["status"] == 401:
         raise ClusterUnauthorized(
@@ -53,11 +54,13 @@ def _raise_for_server(version: JsonObject) -> None:
         raise ClusterUnreachable(f"the API server answered {version['status']} {message}".rstrip())
 
 
-def _is_allowed(answer: JsonObject) -> bool:
+def is_allowed(answer: JsonObject) -> bool:
+    """Whether a permission is granted."""
     return bool(answer["body"].get("status", {}).get("allowed")) if answer["status"] == 201 else False
 
 
-def _judge_namespace(answer: JsonObject, namespace: str, *, none_granted: bool) -> list[str]:
+def namespace_problems(answer: JsonObject, namespace: str, *, none_granted: bool) -> list[str]:
+    """What is wrong with the namespace."""
     if answer["status"] == 404:
         return [f"namespace {namespace} does not exist: create it, or set BUDEVAL_NAMESPACE"]
     if answer["status"] == 403 and none_granted:
@@ -67,7 +70,8 @@ def _judge_namespace(answer: JsonObject, namespace: str, *, none_granted: bool) 
     return []
 
 
-def _judge_permissions(missing: list[JsonObject], namespace: str, volume_claim: str) -> list[str]:
+def permission_problems(missing: list[JsonObject], namespace: str, volume_claim: str) -> list[str]:
+    """Names all permissions that are missing, in one sentence."""
     if not missing:
         return []
     words = ", ".join(_permission(answer["permission"], volume_claim) for answer in missing)
@@ -81,7 +85,7 @@ def _permission(parts: list[str], volume_claim: str) -> str:
     return f"{words} {volume_claim}" if resource == "persistentvolumeclaims" else words
 
 
-def _judge_claim(answer: JsonObject, namespace: str, name: str) -> tuple[list[str], list[str]]:
+def claim_problems(answer: JsonObject, namespace: str, name: str) -> tuple[list[str], list[str]]:
     """Problems and warnings. A claim that may not be read is already told as a missing permission."""
     if answer["status"] == 404:
         return [f"PersistentVolumeClaim {name} does not exist in namespace {namespace}: create it"], []

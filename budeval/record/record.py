@@ -35,7 +35,7 @@ from budeval.record.views import EvaluationView, QueueView, RunView, StepView
 Verdict = Callable[[EvaluationView, WorkflowStatus | None, ErrorInfo | None], tuple[WorkflowStatus, ErrorInfo | None]]
 
 
-class Closing(NamedTuple):
+class EndRules(NamedTuple):
     """What is decided and said at the end of an evaluation, in the transaction of that end."""
 
     verdict: Verdict
@@ -52,7 +52,7 @@ def _as_told(
     return status, error
 
 
-AS_TOLD = Closing(_as_told, lambda _evaluation, _view: [])
+AS_TOLD = EndRules(_as_told, lambda _evaluation, _view: [])
 """Ends with the status that is given, and says nothing."""
 
 
@@ -342,7 +342,7 @@ class Record:
 
     # ------------------------------------------------------------------ the end
 
-    def request_cancel(self, eval_id: str, by: str, closing: Closing = AS_TOLD) -> WorkflowStatus:
+    def request_cancel(self, eval_id: str, by: str, rules: EndRules = AS_TOLD) -> WorkflowStatus:
         """Marks an evaluation as to be cancelled; answers the status it had. Idempotent.
 
         One that waits for a place has no workflow that could end it: it ends here, as :meth:`finish` does it.
@@ -356,7 +356,7 @@ class Record:
                 note(session, row, happenings.cancelled(by))
             waited = is_waiting(row)
             if waited:
-                self._end(session, row, WorkflowStatus.TERMINATED, CANCELLED, closing)
+                self._end(session, row, WorkflowStatus.TERMINATED, CANCELLED, rules)
         if waited:
             self._ended()
         return status
@@ -371,7 +371,7 @@ class Record:
         eval_id: str,
         status: WorkflowStatus | None,
         error: ErrorInfo | None = None,
-        closing: Closing = AS_TOLD,
+        rules: EndRules = AS_TOLD,
         *,
         attempt: int | None = None,
     ) -> bool:
@@ -381,7 +381,7 @@ class Record:
         unsaid. ``status`` None: as the results say.
         """
         with self._write() as session:
-            was_running = self._end(session, _locked(session, eval_id, attempt), status, error, closing)
+            was_running = self._end(session, _locked(session, eval_id, attempt), status, error, rules)
         self._ended()
         return was_running
 
@@ -391,19 +391,19 @@ class Record:
         row: EvaluationRow,
         status: WorkflowStatus | None,
         error: ErrorInfo | None,
-        closing: Closing,
+        rules: EndRules,
     ) -> bool:
         row.sealed_secrets = row.request_digest = row.request_salt = None
         if _has_ended(row):
             return False
         if error is not None:
             _fail_unfinished(session, row.eval_id, error)
-        status, error = closing.verdict(self._view(session, row), status, error)
+        status, error = rules.verdict(self._view(session, row), status, error)
         _fail_unfinished(session, row.eval_id, error or ErrorInfo(reason="NotFinished", message=""))
         _end(row, status, error, _last_message(error, _runs(session, row.eval_id)))
         note(session, row, happenings.ended(status, error))
         evaluation = Evaluation.model_validate(row.definition)
-        write_messages(session, row.eval_id, closing.last_words(evaluation, self._view(session, row)))
+        write_messages(session, row.eval_id, rules.last_words(evaluation, self._view(session, row)))
         return True
 
     def _ended(self) -> None:

@@ -14,18 +14,18 @@ import importlib.metadata
 import json
 import sys
 
-from budeval_engine import catalogue
+from budeval_engine import catalogue, traits
 
 
 def main() -> None:
     """Write the document to standard output, whatever the configurations print while they are loaded."""
     with contextlib.redirect_stdout(sys.stderr):
         document = {"opencompass": importlib.metadata.version("opencompass"), "datasets": _datasets()}
-    sys.stdout.write(json.dumps(document, indent=1, sort_keys=True) + "\n")
+    sys.stdout.write(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def _datasets() -> dict[str, dict[str, str | bool]]:
-    found: dict[str, dict[str, str | bool]] = {}
+def _datasets() -> dict[str, dict[str, str | bool | list[str]]]:
+    found: dict[str, dict[str, str | bool | list[str]]] = {}
     for name, path in sorted(catalogue.config_files(catalogue.configs_directory()).items()):
         try:
             datasets = catalogue.load(path)
@@ -37,6 +37,9 @@ def _datasets() -> dict[str, dict[str, str | bool]]:
             found[name] = {"kind": kind.value}
             if any(map(catalogue.is_scored_whole, datasets)):
                 found[name]["whole"] = True
+            for trait, values in {"paths": traits.data_paths(datasets), "metrics": traits.metrics(datasets)}.items():
+                if values:
+                    found[name][trait] = values
     return found
 
 

@@ -216,7 +216,8 @@ def test_a_deletion_removes_cluster_files_workflows_and_record(service, ended, c
     assert (response.status_code, response.content) == (204, b"")
     assert cluster.calls == [("cluster", EVAL_ID, 2), ("files", EVAL_ID)]
     second = f"{EVAL_ID}-attempt-2"
-    assert service.workflows.purged == [f"{EVAL_ID}-monitor", EVAL_ID, f"{second}-monitor", second]
+    workflows = [f"{attempt}{kind}" for attempt in (EVAL_ID, second) for kind in ("-monitor", "", "-closing")]
+    assert service.workflows.purged == workflows
     assert service.created().evaluations == []
     is_problem(delete(service), 404)
 

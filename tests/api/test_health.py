@@ -131,8 +131,8 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert openapi["openapi"].startswith("3.1.")
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
-        "/evals", "/evals/start", "/evals/{eval_id}", "/evals/{eval_id}/cancel", "/evals/{eval_id}/retry",
-        "/evals/{eval_id}/results", "/evals/{eval_id}/timeline", "/evals/{eval_id}/events",
+        "/evals", "/evals/start", "/evals/validate", "/evals/{eval_id}", "/evals/{eval_id}/cancel",
+        "/evals/{eval_id}/retry", "/evals/{eval_id}/results", "/evals/{eval_id}/timeline", "/evals/{eval_id}/events",
         "/evals/{eval_id}/runs/{run_id}/logs", "/engines", "/datasets", "/whoami",
         "/livez", "/readyz", "/metrics",
     }  # fmt: skip

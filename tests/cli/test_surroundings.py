@@ -11,8 +11,8 @@ from tests.cli.conftest import ended
 from tests.client.service import url_of
 
 TOKEN = "canary-of-a-token"
-COMMANDS = ("start", "list", "show", "watch", "results", "cancel", "gate", "datasets", "engines", "schema", "doctor",
-            "completion")  # fmt: skip
+COMMANDS = ("start", "validate", "list", "show", "watch", "results", "cancel", "gate", "datasets", "engines",
+            "schema", "doctor", "completion")  # fmt: skip
 
 
 @pytest.fixture

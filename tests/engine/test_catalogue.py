@@ -16,7 +16,7 @@ from budeval_engine import catalogue, evaluation
 counts = {}
 for name in sys.argv[1:]:
     datasets = catalogue.load(catalogue.find(name, catalogue.configs_directory()))
-    counts[name] = sum(evaluation._count_questions(datasets).values())
+    counts[name] = sum(evaluation.count_questions(datasets).values())
 json.dump(counts, open("counts.json", "w"))
 """
 

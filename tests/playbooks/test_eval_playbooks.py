@@ -25,7 +25,7 @@ from budeval.jobs.manifest import build_evaluation
 from budeval.jobs.models import JobSpecInput, JobState, Resources
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
-from budeval.jobs.permissions import REQUIRED_PERMISSIONS, Permission
+from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
 from tests.cluster import ENGINE_IMAGE, PAUSE_IMAGE, VOLUME_CLAIM, identity_manifests, kubeconfig_text, until
 
 KEY = SecretStr("sk-canary-0123456789")
@@ -109,7 +109,7 @@ def test_every_permission_that_is_missing_is_named(cluster, orchestrator):
         assert (permission in caught.value.detail) == (permission not in held), permission
 
 
-def test_the_role_of_the_repository_grants_the_required_permissions_and_no_other(cluster):
+def test_the_role_of_the_repository_grants_what_evaluations_and_preflights_need_and_no_more(cluster):
     rules = next(d for d in identity_manifests(cluster.namespace) if d["kind"] == "Role")["rules"]
     granted = {
         Permission(group, resource.partition("/")[0], verb, resource.partition("/")[2])
@@ -118,7 +118,7 @@ def test_the_role_of_the_repository_grants_the_required_permissions_and_no_other
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert set(REQUIRED_PERMISSIONS) == granted
+    assert {*REQUIRED_PERMISSIONS, *PREFLIGHT_PERMISSIONS} == granted
 
 
 def test_a_namespace_that_is_not_there_is_named(cluster, tmp_path, runner):

@@ -1,9 +1,6 @@
 import pytest
 
-from budeval.record import Record
-from budeval.record.database import open_database
-from budeval.record.outbox import Outbox
-from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import SECRETS, an_evaluation, job_names
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -12,23 +9,6 @@ def database_url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/state/record.sqlite"
     return request.getfixturevalue("postgresql").emptied()
-
-
-@pytest.fixture
-def database(database_url):
-    engine = open_database(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def record(database):
-    return Record(database, a_sealer())
-
-
-@pytest.fixture
-def outbox(database):
-    return Outbox(database)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from sqlalchemy import event, select, update
 from budeval.commons.errors import InvalidEvaluation, NoPlace
 from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.closing import CLOSING
+from budeval.evals.end_rules import END_RULES
 from budeval.record import Record
 from budeval.record.database import open_database
 from budeval.record.queries import Criteria, Sort
@@ -207,7 +207,7 @@ def test_a_waiting_one_that_is_cancelled_ends_at_once_with_its_last_words(limite
     for number in (1, 2, 3):
         ask(record, number)
     record.admission.freed.clear()
-    assert record.request_cancel(id_of(2), "bob", CLOSING) == "PENDING"
+    assert record.request_cancel(id_of(2), "bob", END_RULES) == "PENDING"
     view = record.view(id_of(2))
     assert (view.status, view.cancelled_by, view.error.reason, view.queue) == ("TERMINATED", "bob", "Cancelled", None)
     assert {run.error.reason for run in view.runs} == {"Cancelled"}
@@ -219,14 +219,14 @@ def test_a_waiting_one_that_is_cancelled_ends_at_once_with_its_last_words(limite
     assert queue(record, 3)[0] == 1
     end(record, 1)
     assert admit(record) == [3]
-    assert record.request_cancel(id_of(2), "carol", CLOSING) == "TERMINATED"
+    assert record.request_cancel(id_of(2), "carol", END_RULES) == "TERMINATED"
     assert record.view(id_of(2)).cancelled_by == "bob"
 
 
 def test_one_that_has_a_place_is_only_marked_when_it_is_cancelled(limited, outbox):
     record = limited(evaluations=1)
     ask(record, 1)
-    record.request_cancel(id_of(1), "bob", CLOSING)
+    record.request_cancel(id_of(1), "bob", END_RULES)
     assert (record.view(id_of(1)).status, outbox.claim_next(id_of(1))) == ("PENDING", None)
 
 
@@ -240,7 +240,7 @@ def test_of_a_cancellation_and_an_admission_at_once_one_comes_first(limited):
         def act(worker, number=number):
             if worker % 2:
                 return bool(record.admission.admit())
-            return record.request_cancel(id_of(number), "bob", CLOSING)
+            return record.request_cancel(id_of(number), "bob", END_RULES)
 
         came_in = any(answer is True for answer in at_once(act))
         assert record.view(id_of(number)).status == ("PENDING" if came_in else "TERMINATED")

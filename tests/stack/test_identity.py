@@ -11,6 +11,7 @@ from tests.stack.second_stack import ROOT, SecondStack
 ALLOWED = [
     *[(verb, "jobs.batch") for verb in ("get", "list", "create", "patch", "delete")],
     ("list", "pods"),
+    ("create", "pods"),
     ("get", "pods/log"),
     *[(verb, kind) for kind in ("secrets", "configmaps") for verb in ("get", "create", "patch", "delete")],
     ("get", "persistentvolumeclaims/budeval-data"),
@@ -22,7 +23,6 @@ DENIED = [
     ("list", "secrets"),
     ("deletecollection", "secrets"),
     ("list", "configmaps"),
-    ("create", "pods"),
     ("delete", "pods"),
     ("create", "pods/exec"),
     ("create", "pods/attach"),

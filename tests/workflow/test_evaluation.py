@@ -1,5 +1,7 @@
 """Evaluations from the request to the last word, on a real daprd."""
 
+from typing import Any
+
 import pytest
 
 from tests.dapr_harness import SECOND_TOPIC, TOPIC, wait_for
@@ -21,6 +23,7 @@ def test_a_successful_evaluation_tells_its_story_and_its_scores(stack: Stack) ->
     assert run["status"] == "Succeeded"
     assert run["progress"] == {"phase": "scoring", "done": 10, "total": 10}
     assert {step["status"] for step in evaluation.view()["steps"]} == {"COMPLETED"}
+    assert evaluation.view()["steps"][-1]["message"] == "1 of 1 runs completed successfully"
 
 
 def test_every_topic_gets_the_same_story_with_what_the_requester_wants_to_find_again(stack: Stack) -> None:
@@ -220,16 +223,25 @@ def test_a_kubeconfig_in_the_request_is_used_for_every_step(stack: Stack, kubeco
     assert None not in {call["kubeconfig"] for call in calls}
 
 
+def progress_of_workflow(stack: Stack, eval_id: str) -> Any:
+    """What the workflow of an evaluation itself says; none: nothing about questions yet."""
+    status = stack.custom_status(eval_id)
+    return status if status and "questions" in status else None
+
+
 def test_the_workflow_shows_its_progress_as_custom_status(stack: Stack) -> None:
-    evaluation = stack.evaluation()
+    evaluation = stack.evaluation(configs={"progress_every": 2})
     evaluation.script(sweeps=1_000_000, questions=4_000_000)
     evaluation.post()
     evaluation.wait_call("sweep", 3)
     view = evaluation.view()
     assert view["status"] == "RUNNING"
     assert view["runs"][0]["progress"]["total"] == 4_000_000
-    status = wait_for(lambda: stack.custom_status(f"{evaluation.eval_id}-monitor"), 10, "a custom status")
-    assert status["questions_total"] == 4_000_000
-    assert status["running"] == 1
+    monitor = wait_for(lambda: stack.custom_status(f"{evaluation.eval_id}-monitor"), 10, "a custom status")
+    assert (monitor["questions_total"], monitor["running"]) == (4_000_000, 1)
+    shown = wait_for(lambda: progress_of_workflow(stack, evaluation.eval_id), 20, "the workflow shows its progress")
+    assert (shown["step"], shown["running"], shown["questions_total"]) == ("monitor_eval_job_progress", 1, 4_000_000)
+    first, total = shown["questions"][0]
+    wait_for(lambda: progress_of_workflow(stack, evaluation.eval_id)["questions"][0] > [first, total], 20, "it goes on")
     evaluation.cancel()
     evaluation.story("TERMINATED")

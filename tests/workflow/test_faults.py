@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from grpc import RpcError
 
 from tests.dapr_harness import wait_for
 from tests.workflow.stack import Evaluation, Stack
@@ -173,16 +174,65 @@ def test_an_evaluation_recorded_by_a_service_that_died_at_once_is_started_later(
     evaluation.story("COMPLETED", 60)
 
 
-def test_a_workflow_that_was_terminated_from_outside_is_told_as_ended(stack: Stack) -> None:
-    evaluation = stack.evaluation()
-    evaluation.script(sweeps=1_000_000)
+def terminated_from_outside(stack: Stack, kubeconfig: str | None = None) -> Evaluation:
+    """An evaluation in mid-monitor whose workflow somebody ended with Dapr's own means."""
+    evaluation = stack.evaluation(runs=2, kubeconfig=kubeconfig)
+    for number in range(2):
+        evaluation.script(number, sweeps=1_000_000)
     evaluation.post()
     evaluation.wait_call("sweep")
     with stack.workflows() as client:
         client.terminate_workflow(evaluation.eval_id)
-    story = evaluation.story("TERMINATED", 40)
+    return evaluation
+
+
+def was_cleared(evaluation: Evaluation, seconds: float = 40) -> None:
+    """It was told as ended by somebody, and nothing of it is left in the cluster."""
+    story = evaluation.story("TERMINATED", seconds)
     assert story.failure is not None
     assert story.failure["error_category"] == "WorkflowTerminated"
+    assert [job["deleted"] for job in evaluation.jobs().values()] == [True, True]
+
+
+def test_a_workflow_that_was_terminated_from_outside_is_told_as_ended_and_its_jobs_are_removed(stack: Stack) -> None:
+    was_cleared(terminated_from_outside(stack))
+
+
+def test_jobs_in_the_cluster_of_a_request_are_removed_with_its_kubeconfig(stack: Stack, kubeconfig: str) -> None:
+    evaluation = terminated_from_outside(stack, kubeconfig)
+    was_cleared(evaluation)
+    assert {call["kubeconfig"] for call in evaluation.calls("delete")} == {evaluation.calls("deploy")[0]["kubeconfig"]}
+
+
+def test_jobs_that_could_not_be_removed_are_tried_again_also_by_a_service_that_was_killed(stack: Stack) -> None:
+    stack.world.cluster("delete", error="ClusterUnreachable")
+    evaluation = terminated_from_outside(stack)
+    evaluation.wait_call("delete")
+    assert evaluation.view()["status"] == "RUNNING"
+    stack.service.kill()
+    stack.world.calm()
+    stack.service.start()
+    was_cleared(evaluation, 60)
+    assert len(evaluation.calls("delete")) >= 2
+
+
+def was_purged(stack: Stack, evaluation: Evaluation) -> bool:
+    """Purges a workflow; not before its monitor has ended too."""
+    with stack.workflows() as client:
+        try:
+            client.purge_workflow(evaluation.eval_id)
+        except RpcError:
+            return False
+        return client.get_workflow_state(evaluation.eval_id) is None
+
+
+def test_a_workflow_that_was_purged_too_starts_again_and_uses_the_jobs_it_finds(stack: Stack) -> None:
+    evaluation = terminated_from_outside(stack)
+    wait_for(lambda: was_purged(stack, evaluation), 10, "the workflow is purged")
+    for number in range(2):
+        evaluation.script(number, sweeps=0)
+    story = evaluation.story("COMPLETED", 60)
+    assert story.results.keys() == set(evaluation.run_ids)
 
 
 def test_what_was_being_published_when_the_service_died_is_told_again_under_the_same_id(stack: Stack) -> None:

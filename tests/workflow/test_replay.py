@@ -11,10 +11,11 @@ from dapr.ext.workflow._durabletask.internal.helpers import new_failure_details
 from dapr.ext.workflow._durabletask.task import CompletableTask, NonRetryableError, TaskFailedError
 
 from budeval.commons.errors import BudEvalError, ClusterNotReady, ClusterUnreachable
-from budeval.evals.models import ErrorInfo, EvaluationInput
+from budeval.commons.wire import WorkflowStatus
+from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
 from budeval.evals.monitoring import MonitorState
 from budeval.evals.runtime import ActivityFailed, boundary
-from budeval.evals.workflows import KEEP_TRYING, STEP_RETRY, evaluate_model, monitor_jobs
+from budeval.evals.workflows import KEEP_TRYING, STEP_RETRY, close_evaluation, evaluate_model, monitor_jobs
 
 EVALUATION = EvaluationInput(eval_id="e", run_ids=["a", "b"], poll_interval=30, max_checks=240, progress_every=10)
 OUTCOME = {"completed_jobs": ["a"], "failed_jobs": ["b"], "remaining_jobs": [], "updated_state": {"stuck_jobs": []}}
@@ -40,26 +41,40 @@ class Script:
         self._answers = {**ANSWERS, **answers}
         self._cancel_after = cancel_after
         self._cancel = new_task()
+        self.progress: list[Any] = []
+        """Data of the progress events that come while the monitor runs, in order."""
+        self.shown: list[Any] = []
 
     def call_activity(self, activity: str, *, input: Any = None, retry_policy: Any = None) -> Any:  # noqa: A002
         self.policies[activity] = retry_policy
         return self._task("activity", activity, input, self._answers.get(activity, {"message": "done"}))
 
     def call_child_workflow(self, workflow: str, *, input: Any, instance_id: str) -> Any:  # noqa: A002
-        return self._task("child", f"{workflow} {instance_id}", input, self._answers[workflow])
+        if not self.progress:
+            return self._task("child", f"{workflow} {instance_id}", input, self._answers[workflow])
+        self._after_progress = self._answers[workflow]
+        self._child = new_task()
+        return self._child
 
     def create_timer(self, fire_at: timedelta) -> Any:
         done = self._task("timer", str(fire_at), None, None)
         return done if self.timers_fire else new_task()
 
     def wait_for_external_event(self, name: str) -> Any:
-        return self._cancel if name == "cancel" else new_task()
+        if name == "cancel":
+            return self._cancel
+        task = new_task()
+        if name == "progress" and self.progress:
+            task.complete(self.progress.pop(0))
+            if not self.progress:
+                self._child.complete(self._after_progress)
+        return task
 
     def continue_as_new(self, new_input: Any, *, save_events: bool = False) -> None:
         self.actions.append(("continue", str(save_events), json.loads(json.dumps(new_input))))
 
     def set_custom_status(self, custom_status: str) -> None:
-        assert isinstance(custom_status, str)
+        self.shown.append(json.loads(custom_status))
 
     def _task(self, kind: str, name: str, value: Any, answer: Any) -> Any:
         self.actions.append((kind, name, json.loads(json.dumps(value))))
@@ -146,6 +161,27 @@ def deployment_has_begun(made: list[Action]) -> bool:
     return any(name == "announce_step" and value["event"] == "deploy_eval_job" for _, name, value in made)
 
 
+@pytest.mark.parametrize("answers", [{}, {"delete_eval_jobs": FAILURE}])
+def test_what_ended_without_a_word_is_cleaned_up_after_and_gets_its_last_word(answers: dict[str, Any]) -> None:
+    made = closing_actions(answers, may_have_jobs=True)
+    assert made == closing_actions(answers, may_have_jobs=True, replaying=True)
+    assert names(made) == ["delete_eval_jobs", "finish_evaluation"]
+    assert made[-1][2] == {"eval_id": "e", "attempt": 1, "status": "TERMINATED", "error": FAILURE.model_dump()}
+
+
+def test_what_ended_before_its_deployment_gets_its_last_word_at_once() -> None:
+    assert names(closing_actions({}, may_have_jobs=False)) == ["finish_evaluation"]
+
+
+def closing_actions(answers: dict[str, Any], *, may_have_jobs: bool, replaying: bool = False) -> list[Action]:
+    closing = Closing(
+        evaluation=EVALUATION, status=WorkflowStatus.TERMINATED, error=FAILURE, may_have_jobs=may_have_jobs
+    )
+    script = Script(answers, replaying=replaying)
+    drive(close_evaluation, closing, script)
+    return script.actions
+
+
 @pytest.mark.parametrize("step", ["verify_cluster_connection", "create_engine_config"])
 def test_a_step_that_fails_before_the_deployment_is_announced_and_ends_the_evaluation_at_once(step: str) -> None:
     made = actions({step: FAILURE})
@@ -182,6 +218,19 @@ def test_steps_are_tried_for_two_minutes_and_telling_for_ever() -> None:
     steps = {"verify_cluster_connection", "create_engine_config", "deploy_eval_job_v2"}
     assert {name for name, policy in script.policies.items() if policy is STEP_RETRY} == steps
     assert {id(policy) for name, policy in script.policies.items() if name not in steps} == {id(KEEP_TRYING)}
+
+
+def test_the_workflow_shows_each_step_and_the_progress_that_its_monitor_tells() -> None:
+    script = Script({})
+    script.progress = [{"check": 10, "running": 2}, {"check": 20, "running": 1}]
+    drive(evaluate_model, EVALUATION, script)
+    steps = ["verify_cluster_connection", "preparing_eval_engine", "deploy_eval_job", "monitor_eval_job_progress"]
+    assert script.shown[:4] == [{"step": step} for step in steps]
+    assert script.shown[4:] == [
+        {"step": "monitor_eval_job_progress", "check": 10, "running": 2},
+        {"step": "monitor_eval_job_progress", "check": 20, "running": 1},
+    ]
+    assert names(script.actions)[-2:] == ["extract_job_results", "finish_evaluation"]
 
 
 def test_the_monitor_begins_anew_with_ids_and_counters_and_keeps_events() -> None:

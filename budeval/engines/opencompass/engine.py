@@ -55,9 +55,15 @@ class OpenCompass:
                 kind=kind,
                 usable=kind not in _UNUSABLE,
                 whole=self.is_scored_whole(name),
+                metrics=_catalogue()[name].get("metrics", []),
             )
             for name, kind in sorted(dataset_kinds().items())
         ]
+
+    def data_paths(self) -> dict[str, list[str]]:
+        """From OpenCompass' own configurations."""
+        usable = {name: entry for name, entry in _catalogue().items() if entry["kind"] not in _UNUSABLE}
+        return {name: entry["paths"] for name, entry in usable.items() if "paths" in entry}
 
     def parameters_schema(self) -> dict[str, Any]:
         """Of :class:`Parameters`."""

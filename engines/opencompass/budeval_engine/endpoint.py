@@ -167,7 +167,7 @@ class EndpointClient:
 
     def _attempt(self, request: Mapping[str, Any]) -> Completion:
         try:
-            response = self._client.post(self._url, json=request)
+            response = self._post(request)
         except httpx.InvalidURL as error:
             raise EngineError(Reason.INVALID_CONFIGURATION, f"model.endpoint is not a usable URL: {error}.") from error
         except httpx.HTTPError as error:
@@ -180,6 +180,17 @@ class EndpointClient:
         if isinstance(problem, EngineError) and not problem.permanent:
             raise _BusyError(problem, response.headers.get("retry-after"))
         raise problem
+
+    def _post(self, request: Mapping[str, Any]) -> httpx.Response:
+        """Return the answer, of which no more is read than may be."""
+        body = bytearray()
+        with self._client.stream("POST", self._url, json=request) as response:
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _TOO_LARGE:
+                    break
+        kept = {name: response.headers[name] for name in ("content-type", "retry-after") if name in response.headers}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(body))
 
 
 class _BusyError(Exception):

@@ -49,7 +49,7 @@ def _evaluate(layout: Layout, config: run_config.RunConfig, key: str, events: Ev
     data_access.refuse_downloads()
     read_files = data_access.ReadFiles(layout.data)
     datasets = _datasets(config)
-    events.questions(_count_questions(datasets))
+    events.questions(count_questions(datasets))
     events.data(read_files.sha256())
     plan = _write_plan(layout, config, datasets)
     _remove_former_output(layout)
@@ -74,7 +74,7 @@ def _datasets(config: run_config.RunConfig) -> list[Any]:
     return datasets
 
 
-def _count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:
+def count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:
     """Load every data set as OpenCompass will and count its questions; raises EngineError DatasetMissing."""
     from opencompass.utils import build_dataset_from_cfg, dataset_abbr_from_cfg  # type: ignore[import-not-found]
 

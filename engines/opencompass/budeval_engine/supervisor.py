@@ -27,13 +27,16 @@ _LARGEST_TERMINATION_MESSAGE = 4096
 _LONGEST_MESSAGE = 1000
 # A probe that takes longer than this is a slow model, which the first question will find out as well.
 _PROBE_SECONDS = 60.0
-_CHILD_SETTINGS = {
+OFFLINE = {
     # Nothing but the endpoint is reachable, and nothing may try.
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "HF_EVALUATE_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+_CHILD_SETTINGS = {
+    **OFFLINE,
     "TQDM_DISABLE": "1",
     "PYTHONUNBUFFERED": "1",
     "TOKENIZERS_PARALLELISM": "false",

@@ -3,12 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from budeval.commons.errors import PublishFailed, PublishUncertain
+from budeval.commons.errors import PublishFailed, PublishUncertain, SidecarUnavailable
 from budeval.evals.notifications import Notifier
-from budeval.record import Record
-from budeval.record.database import open_database
-from budeval.record.outbox import Outbox
-from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import SECRETS, an_evaluation, job_names
 
 
 class Broker:
@@ -40,21 +37,27 @@ class Broker:
         return [f"{payload['event']}.{payload['content']['status']}" for payload in payloads]
 
 
-@pytest.fixture
-def database(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/record.sqlite")
-    yield engine
-    engine.dispose()
+class ListeningWorkflows:
+    """Stands where daprd would be: events that were raised to workflows."""
+
+    def __init__(self):
+        self.events = []
+        self.away = False
+
+    def raise_event(self, instance_id, event, data=None):
+        if self.away:
+            raise SidecarUnavailable("nobody answers")
+        self.events.append((instance_id, event, data))
 
 
 @pytest.fixture
-def record(database):
-    return Record(database, a_sealer())
+def listening_workflows():
+    return ListeningWorkflows()
 
 
 @pytest.fixture
-def outbox(database):
-    return Outbox(database)
+def database_url(tmp_path):
+    return f"sqlite:///{tmp_path}/record.sqlite"
 
 
 @pytest.fixture

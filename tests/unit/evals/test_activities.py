@@ -82,8 +82,9 @@ def cluster():
 
 
 @pytest.fixture
-def activities(record, notifier, cluster):
-    return Activities(Settings(pvc_name="claim"), record, notifier, cluster, ResultsProcessor(cluster))
+def activities(record, notifier, cluster, listening_workflows):
+    settings = Settings(pvc_name="claim")
+    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 def a_job(name, status, done=None, **changes):
@@ -227,10 +228,34 @@ def test_a_check_that_finds_jobs_running_says_go_on(activities, cluster, record,
     assert answer["param"]["remaining_jobs"] == ["run-a", "run-b"]
     assert json.loads(answer["param"]["custom_status"]) == {
         "check": 1, "completed": 0, "failed": 0, "running": 2, "questions_done": 24, "questions_total": 96,
-        "eta_minutes": 30,
+        "questions": [[12, 48], [12, 48]], "eta_minutes": 30,
     }  # fmt: skip
     assert [run.progress.done for run in record.view(EVAL_ID).runs] == [12, 12]
     assert MonitorState.model_validate(answer["param"]["updated_state"]).check_count == 1
+
+
+def test_questions_of_a_run_that_ended_still_count(activities, cluster, state):
+    cluster.statuses = {NAME_A: a_job(NAME_A, JobState.SUCCEEDED, done=48), NAME_B: a_job(NAME_B, JobState.RUNNING)}
+    first = activities.monitor_jobs_loop(None, state)
+    after = MonitorState.model_validate(first["param"]["updated_state"])
+    cluster.statuses = {NAME_B: a_job(NAME_B, JobState.RUNNING, done=12)}
+    second = activities.monitor_jobs_loop(None, after)
+    assert [json.loads(answer["param"]["custom_status"])["questions_done"] for answer in (first, second)] == [48, 60]
+
+
+def test_progress_that_is_news_is_sent_to_the_evaluations_own_workflow(activities, cluster, state, listening_workflows):
+    cluster.statuses = {NAME_A: a_job(NAME_A, JobState.SUCCEEDED, done=48), NAME_B: a_job(NAME_B, JobState.RUNNING)}
+    answer = activities.monitor_jobs_loop(None, state)
+    assert listening_workflows.events == [(EVAL_ID, "progress", json.loads(answer["param"]["custom_status"]))]
+    after = MonitorState.model_validate(answer["param"]["updated_state"])
+    activities.monitor_jobs_loop(None, after)
+    assert len(listening_workflows.events) == 1
+
+
+def test_a_workflow_that_cannot_be_shown_its_progress_goes_on(activities, cluster, state, listening_workflows):
+    listening_workflows.away = True
+    cluster.statuses = {NAME_A: a_job(NAME_A, JobState.SUCCEEDED), NAME_B: a_job(NAME_B, JobState.RUNNING)}
+    assert activities.monitor_jobs_loop(None, state)["code"] == 202
 
 
 def test_a_check_that_finds_all_ended_says_so(activities, cluster, state, record):

@@ -19,6 +19,7 @@ from budeval.evals.monitoring import MonitorState
 from budeval.evals.notifications import eta_announcement, event_id
 from budeval.evals.results_processor import ResultsProcessor
 from budeval.evals.services import evaluation_input
+from budeval.jobs.models import JobState, JobStatus
 from budeval.jobs.names import job_name, workspace_name
 from tests.samples import EVAL_ID, SECRETS, an_evaluation
 from tests.unit.evals.test_activities import Cluster, a_result
@@ -35,8 +36,9 @@ def cluster():
 
 
 @pytest.fixture
-def activities(record, notifier, cluster):
-    return Activities(Settings(pvc_name="claim"), record, notifier, cluster, ResultsProcessor(cluster))
+def activities(record, notifier, cluster, listening_workflows):
+    settings = Settings(pvc_name="claim")
+    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 @pytest.fixture
@@ -218,3 +220,11 @@ def test_a_step_that_fails_paints_the_scores_of_an_earlier_attempt_not_failed(ac
         activities.announce_step(None, StepNews(status=status, **news))
     assert broker.told == ["deploy_eval_job.RUNNING"] * 2
     assert record.view(EVAL_ID).steps[2].status == "FAILED"
+
+
+def test_progress_of_a_later_attempt_is_shown_by_its_own_workflow(activities, cluster, second, listening_workflows):
+    state = MonitorState.first(evaluation_input(second("run-a")))
+    name = job_name(EVAL_ID, "run-b", 2)
+    cluster.statuses = {name: JobStatus(name=name, status=JobState.SUCCEEDED, phase="Succeeded")}
+    activities.monitor_jobs_loop(None, state)
+    assert [instance_id for instance_id, *_ in listening_workflows.events] == [f"{EVAL_ID}-attempt-2"]

@@ -221,6 +221,35 @@ def test_progress_is_told_on_every_change():
     assert told == [None, None, "Jobs: 1 completed, 1 running", None]
 
 
+def shown_checks(state, checks):
+    """Checks whose progress the workflow itself shows, while one run goes on."""
+    shown = []
+    for _ in range(checks):
+        verdict = sweep(state, run_a=job())
+        state = verdict.state
+        shown += [state.check_count] * verdict.shown
+    return shown
+
+
+def test_the_workflow_shows_progress_as_often_as_it_is_told():
+    assert shown_checks(a_state(["run-a"]), 30) == [10, 20, 30]
+
+
+def test_the_workflow_shows_every_end_of_a_run():
+    assert sweep(a_state(), run_a=job(SUCCEEDED), run_b=job()).shown
+    assert sweep(a_state(), run_a=job(FAILED), run_b=job()).shown
+
+
+def test_the_workflow_shows_a_hundred_of_many_checks_so_that_its_history_stays_small():
+    assert len(shown_checks(a_state(["run-a"], max_checks=10_000, progress_every=1), 10_000)) == 100
+
+
+def test_wakes_and_outages_are_not_shown():
+    state = a_state(["run-a"], check_count=10, woken=True)
+    assert not sweep(state, run_a=job()).shown
+    assert not judge_failed_sweep(a_state(["run-a"], failed_sweeps=2, check_count=9), "nobody answers", NOW).shown
+
+
 def test_failed_runs_are_told_where_there_are_any():
     assert news([job(FAILED)]) == ["Jobs: 0 completed, 1 running, 1 failed"]
 

@@ -5,17 +5,22 @@ import pytest
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import SidecarUnavailable
 from budeval.commons.settings import AdmissionLimits, MonitorSettings
-from budeval.commons.wire import WorkflowStatus
+from budeval.commons.wire import Event, WorkflowStatus
+from budeval.evals.attempts import RetryChanges, next_attempt
+from budeval.evals.models import ErrorInfo
 from budeval.evals.notifications import eta_announcement
 from budeval.evals.pulse import Pulse, is_silent
 from budeval.evals.services import evaluation_input
+from budeval.jobs.names import job_name
 from budeval.record import Record
 from budeval.record.record import ActiveEvaluation
 from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 MONITOR_ID = f"{EVAL_ID}-monitor"
+CLOSING_ID = f"{EVAL_ID}-closing"
 LATER = timedelta(hours=1)
+BROKEN = ErrorInfo(reason="EndpointUnauthorized", message="401")
 
 
 class Workflows:
@@ -23,7 +28,7 @@ class Workflows:
 
     def __init__(self, **statuses):
         self.statuses = statuses
-        self.scheduled, self.events, self.broken, self.away = [], [], set(), False
+        self.scheduled, self.closings, self.events, self.broken, self.away = [], [], [], set(), False
 
     def status(self, instance_id):
         if instance_id in self.broken:
@@ -34,6 +39,10 @@ class Workflows:
         if self.away:
             raise SidecarUnavailable("nobody answers")
         self.scheduled.append(evaluation)
+
+    def schedule_closing(self, closing):
+        self.closings.append(closing)
+        self.statuses[CLOSING_ID] = "RUNNING"
 
     def raise_event(self, instance_id, event):
         self.events.append((instance_id, event))
@@ -123,11 +132,52 @@ ENDS = [
 
 
 @pytest.mark.parametrize(("runtime_status", "status", "reason"), ENDS)
-def test_a_workflow_that_ended_without_a_word_is_told_once(
+def test_what_a_workflow_that_ended_without_a_word_left_is_cleared_by_another(
+    pulse, workflows, record, record_evaluation, broker, runtime_status, status, reason
+):
+    evaluation = record_evaluation()
+    record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "")
+    workflows.statuses[EVAL_ID] = runtime_status
+    pulse.beat(utc_now() + LATER)
+    (closing,) = workflows.closings
+    assert closing.evaluation == evaluation_input(evaluation)
+    assert (closing.status, closing.error.reason, closing.may_have_jobs) == (status, reason, True)
+    assert (record.view(EVAL_ID).status, broker.told) == ("PENDING", [])
+
+
+def test_before_a_deployment_there_is_nothing_to_clear(pulse, workflows, record, record_evaluation):
+    record_evaluation()
+    record.step(EVAL_ID, Event.VERIFY_CLUSTER, WorkflowStatus.RUNNING, "")
+    workflows.statuses[EVAL_ID] = "TERMINATED"
+    pulse.beat(utc_now() + LATER)
+    assert [closing.may_have_jobs for closing in workflows.closings] == [False]
+
+
+def test_a_closing_that_takes_long_is_woken_and_not_made_twice(pulse, workflows, record_evaluation):
+    record_evaluation()
+    workflows.statuses[EVAL_ID] = "TERMINATED"
+    for beats in (1, 2, 3):
+        pulse.beat(utc_now() + beats * LATER)
+    assert (len(workflows.closings), workflows.events) == (1, [(CLOSING_ID, "wake")] * 2)
+
+
+def test_a_later_attempt_is_closed_by_a_workflow_of_its_own(pulse, workflows, record, record_evaluation):
+    record_evaluation()
+    record.finish(EVAL_ID, WorkflowStatus.FAILED, BROKEN)
+    changes = RetryChanges(has_api_key=True, monitor=MonitorSettings())
+    evaluation = next_attempt(record.definition(EVAL_ID), ["run-a"], changes)
+    record.retry(evaluation, SECRETS, {"run-a": job_name(EVAL_ID, "run-a", 2)}, "operator")
+    workflows.statuses.update({CLOSING_ID: "COMPLETED", f"{EVAL_ID}-attempt-2": "TERMINATED"})
+    pulse.beat(utc_now() + LATER)
+    assert [closing.evaluation.attempt for closing in workflows.closings] == [2]
+
+
+@pytest.mark.parametrize(("runtime_status", "status", "reason"), ENDS)
+def test_where_the_closing_too_ended_without_a_word_the_end_is_told_once(
     pulse, workflows, record, record_evaluation, broker, runtime_status, status, reason
 ):
     record_evaluation()
-    workflows.statuses[EVAL_ID] = runtime_status
+    workflows.statuses.update({EVAL_ID: runtime_status, CLOSING_ID: "TERMINATED"})
     for _ in range(2):
         pulse.beat(utc_now() + LATER)
     view = record.view(EVAL_ID)

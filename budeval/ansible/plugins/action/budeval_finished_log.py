@@ -1,24 +1,15 @@
 """Waits for the end of a Job and returns its log."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from budeval.ansible.answer import answer
-from budeval.ansible.cluster import finished_log
+from budeval.ansible.action import ClusterAction
+from budeval.ansible.cluster import Cluster, finished_log
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
-    """Runs in the playbook's own process: no module process, no file."""
+class ActionModule(ClusterAction):
+    """See :func:`budeval.ansible.cluster.finished_log`."""
 
-    _requires_connection = False
-
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:  # noqa: ARG002 - Ansible's signature
+    def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""
-        args = self._task.args
-        return answer(
-            args["kubeconfig"],
-            lambda cluster: finished_log(
-                cluster, args["namespace"], args["name"], args["limit_bytes"], args["timeout"]
-            ),
-        )
+        return finished_log(cluster, args["namespace"], args["name"], args["limit_bytes"], args["timeout"])

@@ -1,31 +1,24 @@
 """Deletes what an evaluation has in a cluster."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from budeval.ansible.answer import answer
-from budeval.ansible.cluster import remove
+from budeval.ansible.action import ClusterAction
+from budeval.ansible.cluster import Cluster, remove
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
-    """Runs in the playbook's own process: no module process, no file."""
+class ActionModule(ClusterAction):
+    """See :func:`budeval.ansible.cluster.remove`."""
 
-    _requires_connection = False
-
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:  # noqa: ARG002 - Ansible's signature
+    def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""
-        args = self._task.args
-        return answer(
-            args["kubeconfig"],
-            lambda cluster: remove(
-                cluster,
-                args["namespace"],
-                args["selector"],
-                args["only"],
-                args["named"],
-                args["timeout"],
-                before=args.get("before"),
-                pods=args.get("pods", False),
-            ),
+        return remove(
+            cluster,
+            args["namespace"],
+            args["selector"],
+            args["only"],
+            args["named"],
+            args["timeout"],
+            before=args.get("before"),
+            pods=args.get("pods", False),
         )

@@ -1,24 +1,15 @@
 """Reads the log of a run from its newest pod."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from budeval.ansible.answer import answer
-from budeval.ansible.cluster import run_logs
+from budeval.ansible.action import ClusterAction
+from budeval.ansible.cluster import Cluster, run_logs
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
-    """Runs in the playbook's own process: no module process, no file."""
+class ActionModule(ClusterAction):
+    """See :func:`budeval.ansible.cluster.run_logs`."""
 
-    _requires_connection = False
-
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:  # noqa: ARG002 - Ansible's signature
+    def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""
-        args = self._task.args
-        return answer(
-            args["kubeconfig"],
-            lambda cluster: run_logs(
-                cluster, args["namespace"], args["job"], args["container"], args["read"], args["limit_bytes"]
-            ),
-        )
+        return run_logs(cluster, args["namespace"], args["job"], args["container"], args["read"], args["limit_bytes"])

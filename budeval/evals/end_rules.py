@@ -2,7 +2,7 @@
 
 from budeval.evals.attempts import ending
 from budeval.evals.notifications import last_words
-from budeval.record.record import Closing
+from budeval.record.record import EndRules
 
-CLOSING = Closing(verdict=ending, last_words=last_words)
+END_RULES = EndRules(verdict=ending, last_words=last_words)
 """As the results and the earlier attempts say, and told as the wire contract says."""

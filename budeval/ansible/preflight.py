@@ -1,0 +1,117 @@
+"""What the preflight's action plugins ask of an API server: objects judged without being made, and a probe's findings.
+
+Raw answers only; ``budeval.jobs.preflight`` judges them.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from budeval.ansible.cluster import Cluster, ClusterError, project_job, project_pod
+from budeval.jobs.diagnosis import diagnose
+
+JsonObject = dict[str, Any]
+
+_COLLECTIONS = {
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Job": "/apis/batch/v1/namespaces/{}/jobs",
+    "Pod": "/api/v1/namespaces/{}/pods",
+    "Secret": "/api/v1/namespaces/{}/secrets",
+}
+_TEXT_LIMIT = 2000
+_POLL_SECONDS = 0.5
+_NEVER_LASTING = 1e9
+"""Seconds of grace: only what is hopeless at once counts."""
+_LATE_SECRET = "CreateContainerConfigError"  # noqa: S105 - a reason of Kubernetes
+"""The Secret is made right after the Job that owns it, and kubelet looks again."""
+
+
+def dry_run(cluster: Cluster, objects: list[JsonObject]) -> JsonObject:
+    """What the API server, with all its admission, says to the creation of each object. Nothing is stored."""
+    return {"objects": [_judged(cluster, each) for each in objects]}
+
+
+def probe(cluster: Cluster, request: Mapping[str, Any]) -> JsonObject:
+    """Make a probe's Job, and its Secret where it needs one, and wait for its end or until it cannot start.
+
+    Args:
+        request: ``job``, ``secret`` (or None), ``pending_seconds``, ``seconds``, ``limit_bytes``.
+
+    Returns:
+        ``refused``: status and message where the Job was not taken, else None; and the Job, its pods and their log.
+    """
+    job, secret = request["job"], request["secret"]
+    status, body = cluster.ask("POST", _collection(job), job)
+    if status != 201:
+        return {"refused": {"status": status, **_words(body)}}
+    created = json.loads(body)
+    if secret is not None:
+        _make_owned(cluster, secret, created)
+    path = f"{_collection(job)}/{quote(job['metadata']['name'], safe='')}"
+    raw, pods = _wait(cluster, path, created, request["pending_seconds"], request["seconds"])
+    return {"refused": None, "job": project_job(raw), "pods": pods, "log": _log(cluster, job, pods, request)}
+
+
+def _judged(cluster: Cluster, wanted: JsonObject) -> JsonObject:
+    status, body, warnings = cluster.ask_aloud("POST", _collection(wanted), wanted, {"dryRun": "All"})
+    told = {"reason": None, "message": None} if status == 201 else _words(body)
+    return {"kind": wanted["kind"], "name": wanted["metadata"]["name"], "status": status, "warnings": warnings, **told}
+
+
+def _make_owned(cluster: Cluster, secret: JsonObject, job: JsonObject) -> None:
+    """Make the Secret as the Job's own: whatever removes the Job takes it along."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    owned = {**secret, "metadata": {**secret["metadata"], "ownerReferences": [owner]}}
+    status, body = cluster.ask("POST", _collection(secret), owned)
+    if status != 201:
+        raise ClusterError(str(_words(body)["message"]), status)
+
+
+def _wait(
+    cluster: Cluster, path: str, job: JsonObject, pending_seconds: float, seconds: float
+) -> tuple[JsonObject, list[JsonObject]]:
+    began = time.monotonic()
+    pods_path = _COLLECTIONS["Pod"].format(quote(job["metadata"]["namespace"], safe=""))
+    while True:
+        raw = cluster.fetch(path)
+        pods = cluster.collect(pods_path, f"job-name={job['metadata']['name']}", project_pod)
+        waited = time.monotonic() - began
+        if _ended(raw) or waited > seconds or _cannot_start(pods, lasting=waited > pending_seconds):
+            return raw, pods
+        time.sleep(_POLL_SECONDS)
+
+
+def _ended(job: JsonObject) -> bool:
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+
+
+def _cannot_start(pods: list[JsonObject], *, lasting: bool) -> bool:
+    if not pods:
+        return lasting
+    found = diagnose(pods[0], datetime.now(UTC), 0.0 if lasting else _NEVER_LASTING)
+    return found is not None and found.fatal and (lasting or found.reason != _LATE_SECRET)
+
+
+def _log(cluster: Cluster, job: JsonObject, pods: list[JsonObject], request: Mapping[str, Any]) -> str | None:
+    """The log; None where no container has run."""
+    if not pods or pods[0]["phase"] == "Pending":
+        return None
+    path = f"{_COLLECTIONS['Pod'].format(quote(job['metadata']['namespace'], safe=''))}/{pods[0]['name']}/log"
+    status, body = cluster.ask("GET", path, query={"limitBytes": request["limit_bytes"]})
+    return body.decode(errors="replace") if status == 200 else None
+
+
+def _collection(wanted: JsonObject) -> str:
+    return _COLLECTIONS[wanted["kind"]].format(quote(wanted["metadata"]["namespace"], safe=""))
+
+
+def _words(body: bytes) -> JsonObject:
+    try:
+        answer = json.loads(body)
+        return {"reason": answer.get("reason"), "message": str(answer.get("message"))[:_TEXT_LIMIT]}
+    except (ValueError, AttributeError):
+        return {"reason": None, "message": body.decode(errors="replace")[:_TEXT_LIMIT]}
