@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from budeval.api.schemas import FieldProblemBody, Problem
 from budeval.commons.errors import (
     BudEvalError,
+    ClusterNotReady,
     ClusterUnauthorized,
     EvaluationConflict,
     EvaluationNotFound,
@@ -42,6 +43,7 @@ STATUS_CODES: tuple[tuple[type[BudEvalError], HTTPStatus], ...] = (
     (LogGone, HTTPStatus.GONE),
     (EvaluationConflict, HTTPStatus.CONFLICT),
     (ClusterUnauthorized, HTTPStatus.BAD_GATEWAY),
+    (ClusterNotReady, HTTPStatus.SERVICE_UNAVAILABLE),
     (NoPlace, HTTPStatus.TOO_MANY_REQUESTS),
     (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BudEvalError, HTTPStatus.INTERNAL_SERVER_ERROR),

@@ -15,6 +15,7 @@ from budeval.cli import (
     attempt_commands,
     catalogue_commands,
     evaluation_commands,
+    log_commands,
     preflight_commands,
 )
 from budeval.cli.context_commands import contexts_app
@@ -100,6 +101,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list": evaluation_commands.list_evaluations,
     "show": evaluation_commands.show,
     "watch": evaluation_commands.watch,
+    "logs": log_commands.logs,
     "results": evaluation_commands.results,
     "cancel": evaluation_commands.cancel,
     "retry": attempt_commands.retry,

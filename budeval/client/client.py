@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_bef
 
 from budeval.client.errors import TooManyRequests, UnexpectedAnswer, Unreachable, problem_error
 from budeval.client.feed import TEMPORARY, EventFeed, Listener
+from budeval.client.logs import log_lines, log_path
 from budeval.client.models import (
     Dataset,
     EngineInfo,
@@ -183,6 +184,20 @@ class Client:
         Raises :class:`~budeval.client.errors.NotFound` where the evaluation, or the service's stream, does not exist.
         """
         return self._feed(eval_id, last_event_id).entries(lambda: self.evaluation(eval_id).ended)
+
+    def logs(
+        self, eval_id: str, run_id: str, *, tail: int | None = None, since: str | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """The engine's log of a run, line by line, without secrets and control characters.
+
+        ``tail`` is the number of lines at the most, ``since`` a time span such as ``90s``, ``10m`` or ``1h30m``. With
+        ``follow`` lines come as they are written, until the run has ended; a run without a log is waited for.
+
+        Raises :class:`~budeval.client.errors.NotFound` where there is no log, or none yet.
+        """
+        wanted = {"tail": None if tail is None else str(tail), "since": since, "follow": "true" if follow else None}
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return log_lines(self._http, log_path(eval_id, run_id), query)
 
     def _feed(self, eval_id: str, last_event_id: str = "") -> EventFeed:
         return EventFeed(self._http, f"/evals/{eval_id}/events", self._patience, last_event_id)

@@ -113,7 +113,8 @@ class RunLogs:
             run_id=run_id,
             job_name=run.job_name,
             directory=workspace_name(eval_id, run_id),
-            deployed=deploy.status is not WorkflowStatus.PENDING,
+            # What an earlier attempt wrote is still on the volume.
+            deployed=deploy.status is not WorkflowStatus.PENDING or view.attempt > 1,
             ended=run.status.finished or view.status.ended,
             own_cluster=definition.has_kubeconfig,
             reason=error.sentence() if error else "",

@@ -14,6 +14,7 @@ from budeval.commons.settings import Settings
 from budeval.evals.models import EvaluationInput
 from budeval.main import create_app
 from budeval.record import Record
+from budeval.record.database import open_database
 
 MAXIMUM_BODY_BYTES = 100_000
 START_SECONDS = 10
@@ -89,7 +90,11 @@ def new_database(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def serve(new_database, tmp_path_factory):
     """Starts services, each with an empty record."""
-    running = []
+    running, databases = [], []
+
+    def open_and_remember(url):
+        databases.append(open_database(url))
+        return databases[-1]
 
     def start(orchestrator=None, **changes) -> Service:
         directory = tmp_path_factory.mktemp("service")
@@ -103,6 +108,7 @@ def serve(new_database, tmp_path_factory):
         workflows = RecordingWorkflows()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("budeval.main.WorkflowClient", lambda: workflows)
+            patch.setattr("budeval.main.open_database", open_and_remember)
             app = create_app(settings, orchestrator)
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
@@ -121,6 +127,9 @@ def serve(new_database, tmp_path_factory):
     for _, _, thread in running:
         thread.join(timeout=20)
         assert not thread.is_alive()
+    # Without a lifespan nobody else does, and there are more services than file descriptors.
+    for database in databases:
+        database.dispose()
 
 
 def _port(server: uvicorn.Server, thread: threading.Thread) -> int:

@@ -8,13 +8,18 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from budeval.api.health import Readiness
+from budeval.commons.errors import ClusterUnauthorized
 from budeval.commons.wire import WorkflowStatus
+from budeval.evals.logs import LogText, RunLogs
 from budeval.evals.runtime import Runtime
+from budeval.jobs.logs import LogLine
 from tests.api.conftest import MAXIMUM_BODY_BYTES
 from tests.api.test_events import long_ago
 from tests.api.test_history import OTHER_ID
-from tests.samples import EVAL_ID, a_request
+from tests.samples import EVAL_ID, KUBECONFIG, a_request
+from tests.scripted_logs import deployed
 
+RUN = "test-monitor-pattern-001"
 NOBODY = 1
 """A port on which nobody answers."""
 JSON = {"Content-Type": "application/json"}
@@ -30,7 +35,7 @@ class Operation:
     def __call__(self, eval_id=EVAL_ID, **options):
         """Asks for it, with a good request unless ``options`` are given."""
         good = {"json": a_request()} if self.path in ("/evals", "/evals/start") and self.method == "POST" else {}
-        url = self.path.replace("{eval_id}", eval_id)
+        url = self.path.replace("{eval_id}", eval_id).replace("{run_id}", RUN)
         return self.service.client.request(self.method, url, **(options or good))
 
 
@@ -97,6 +102,28 @@ def the_record_is_away(ask):
     return ask()
 
 
+def with_a_log(ask):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLogs, "read", lambda *_: LogText([LogLine("", "one")], False))
+        return ask()
+
+
+def the_cluster_refuses(ask):
+    def refuse(*_):
+        raise ClusterUnauthorized("who are you")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLogs, "read", refuse)
+        return ask()
+
+
+def the_kubeconfig_is_erased(ask):
+    assert ask.service.start(a_request(eval_id=OTHER_ID, kubeconfig=KUBECONFIG)).status_code == 200
+    deployed(ask.service, OTHER_ID)
+    ask.service.record.finish(OTHER_ID, WorkflowStatus.COMPLETED)
+    return ask(eval_id=OTHER_ID)
+
+
 STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 503: the_record_is_away}
 SHOWN = {200: well, 404: nobody_asked_for_it, 422: no_uuid, 503: the_record_is_away}
 PROVOKED = {
@@ -108,6 +135,12 @@ PROVOKED = {
     "GET /evals/{eval_id}/results": {**SHOWN, 406: no_such_type},
     "GET /evals/{eval_id}/timeline": SHOWN,
     "GET /evals/{eval_id}/events": {**SHOWN, 200: well_at_the_end, 204: all_was_received},
+    "GET /evals/{eval_id}/runs/{run_id}/logs": {
+        **SHOWN,
+        200: with_a_log,
+        410: the_kubeconfig_is_erased,
+        502: the_cluster_refuses,
+    },
     "GET /engines": {200: well, 422: no_limit},
     "GET /datasets": {200: well, 422: no_limit},
     "GET /livez": {200: well},

@@ -164,6 +164,14 @@ def test_a_run_of_a_retried_attempt_has_its_own_job_and_the_same_directory(serve
     assert cluster.asked == [("pod", "second-attempt"), ("file", job_name(EVAL_ID, RUN))]
 
 
+def test_while_another_attempt_waits_the_log_of_the_one_before_is_there(cluster, service):
+    service.start(a_request())
+    with service.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE evaluations SET attempt = 2")
+    cluster.file = LogFile(text="kept\n")
+    assert text_of(logs(service)) == "kept\n"
+
+
 def test_a_run_id_may_be_any_text(cluster, service):
     for number, run_id in enumerate(["a/b", "../../x", "ü 实?#%2F&", "logs", "a/logs"]):
         eval_id = id_of(number)

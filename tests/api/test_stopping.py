@@ -17,7 +17,7 @@ from budeval.commons.sealing import Sealer
 from budeval.record import Record
 from budeval.record.database import open_database
 from tests.api.test_events import Listener, happens
-from tests.samples import SECRETS, an_evaluation, job_names
+from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
 
 LISTENERS = 50
 START_SECONDS = 30
@@ -45,6 +45,7 @@ class Process:
             "BUDEVAL_DATABASE_URL": f"sqlite:///{directory}/record.sqlite",
             "BUDEVAL_SEALING_KEYS": key,
             "BUDEVAL_PLAYBOOK_RUN_DIR": str(directory / "runs"),
+            "BUDEVAL_ACCESS": "off",
             "DAPR_GRPC_PORT": str(free_port()),
             "DAPR_HTTP_PORT": str(free_port()),
         }
@@ -114,3 +115,12 @@ def test_a_listener_who_does_not_read_does_not_keep_the_service_from_stopping(se
         happens(service, *(f"{number} {'x' * 1900}" for number in range(2000)))
         time.sleep(1)
         assert stop(process) < STOP_SECONDS + GRACE_SECONDS
+
+
+def test_followed_logs_end_at_once_too(service):
+    url = f"{service.client.base_url}/evals/{EVAL_ID}/runs/run-a/logs"
+    with service.running() as process, httpx.stream("GET", url, params={"follow": True}, timeout=10) as response:
+        assert response.status_code == 200
+        assert stop(process) < STOP_SECONDS
+        # As an answer ends, not cut.
+        assert response.read() == b""

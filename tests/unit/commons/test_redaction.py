@@ -1,5 +1,8 @@
+import base64
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 
@@ -50,6 +53,35 @@ def test_a_secret_in_use_is_masked_whatever_it_looks_like():
     redacting = Redactor()
     with redacting.hiding("an ordinary word"):
         assert redacting.redact("it said: an ordinary word!") == f"it said: {MASK}!"
+
+
+ODD = 'a b/c+d"e\\f=ü'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps(ODD),
+        json.dumps(ODD, ensure_ascii=False),
+        quote(ODD),
+        quote(ODD, safe=""),
+        ODD.encode().hex(),
+        *(base64.b64encode(b"u:"[:before] + ODD.encode() + b" and more").decode() for before in range(3)),
+    ],
+)
+def test_a_secret_is_masked_however_it_is_written(written):
+    redacting = Redactor()
+    with redacting.hiding(ODD):
+        masked = redacting.redact(f"it said {written}!")
+    assert MASK in masked
+    # What is left of a code is at most what the secret shares with its neighbours.
+    assert len(masked.replace(MASK, "")) <= len("it said !") + len(base64.b64encode(b"u: and more")) + 8
+
+
+def test_the_code_of_a_short_secret_is_a_word_like_any_other():
+    redacting = Redactor()
+    with redacting.hiding("test"):
+        assert redacting.redact("dGVzdA== 74657374 test") == f"dGVzdA== 74657374 {MASK}"
 
 
 def test_a_secret_stays_masked_for_the_errors_that_are_told_after_its_use():
