@@ -21,11 +21,11 @@ from budeval.api.log_streams import LogStreams
 from budeval.api.logs import logs_router
 from budeval.api.methods import refuse_other_methods
 from budeval.api.metrics import Metrics
-from budeval.api.middleware import BodyLimit, RequestMetrics, SidecarToken
+from budeval.api.middleware import BodyLimit, RequestMetrics
 from budeval.api.problem import add_problem_handlers, document_problems
 from budeval.api.routes import evaluation_router
 from budeval.api.streams import OpenStreams
-from budeval.api.subscriptions import SIDECAR_PATHS, subscription_router
+from budeval.api.subscriptions import subscription_router
 from budeval.commons.logging import configure_logging
 from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings, get_settings
@@ -128,13 +128,6 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     metrics = Metrics(joined.record, joined.outbox)
     app.add_middleware(BodyLimit, maximum_bytes=settings.maximum_body_bytes)
     app.add_middleware(Gate, authenticator=authenticator, settings=settings, refused=metrics.refused)
-    app.add_middleware(
-        SidecarToken,
-        token=settings.app_api_token,
-        sidecar_paths=SIDECAR_PATHS,
-        required=authenticator is not None,
-        refused=metrics.refused,
-    )
     app.add_middleware(RequestMetrics, histogram=metrics.requests)
     add_problem_handlers(app)
     app.include_router(evaluation_router(joined.service, settings.monitor, joined.preflight, joined.inventory))

@@ -21,11 +21,11 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from budeval.access.authentication import Authenticator
+from budeval.access.authentication import Authenticator, is_loopback
 from budeval.access.callers import EVERYBODY, Caller, RecognitionUnavailable, Roleless, Unrecognised
 from budeval.access.throttle import Throttle
 from budeval.api.problem import documented, problem_response
-from budeval.api.subscriptions import SIDECAR_PATHS
+from budeval.api.sidecar import SidecarToken, for_sidecar
 from budeval.commons.redaction import printable
 from budeval.commons.roles import Role
 from budeval.commons.settings import Settings
@@ -101,6 +101,7 @@ class Gate:
         self._refused = refused
         self._calls = Throttle(settings.rate_limit)
         self._failures = Throttle(settings.failure_limit)
+        self._sidecar = SidecarToken(settings.app_api_token, required=authenticator is not None)
         self._provider_threads: anyio.CapacityLimiter | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,18 +111,25 @@ class Gate:
         if scope["type"] != "http":
             # There is no other kind of route; should there be one, it needs a way in first.
             return await send({"type": "websocket.close", "code": 1008})
-        if scope["path"] in OPEN_PATHS or scope["path"].startswith(SIDECAR_PATHS):
-            return await self._app(scope, receive, send)
         try:
             permit = await self._admit(scope)
         except Refusal as refusal:
             self._note(refusal, scope)
             return await refusal.response(scope["path"])(scope, receive, send)
+        if permit is None:
+            return await self._app(scope, receive, send)
         scope.setdefault("state", {})[CALLER] = permit.caller
         return await self._serve(permit, scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> "_Permit":
+    async def _admit(self, scope: Scope) -> "_Permit | None":
+        """Who was let in; none: the path is open, or the sidecar's. Raises :class:`Refusal`."""
+        if not self._sidecar.allows(scope):
+            detail = "The call carries a wrong or no dapr-api-token; daprd and the service need the same APP_API_TOKEN."
+            raise self._unrecognised(scope, "sidecar", detail, 'dapr-api-token realm="budeval"')
+        if scope["path"] in OPEN_PATHS or for_sidecar(scope["path"]):
+            return None
         if self._authenticator is None:
+            _check_host(scope)
             self._count(f"address {address_of(scope)}")
             return _Permit("", EVERYBODY)
         token = self._token(scope)
@@ -156,9 +164,9 @@ class Gate:
         try:
             return await self._find(authenticator, token)
         except Unrecognised as error:
-            raise self._unauthorized(scope, f"{error}.".capitalize()) from error
+            raise self._unauthorized(scope, _sentence(error)) from error
         except Roleless as error:
-            raise _forbidden(f"{error}.".capitalize()) from error
+            raise _forbidden(_sentence(error)) from error
         except RecognitionUnavailable as error:
             status, retry = HTTPStatus.SERVICE_UNAVAILABLE, UNAVAILABLE_RETRY_SECONDS
             raise Refusal(status, "unavailable", error.title, error.detail, retry_after=retry) from error
@@ -171,13 +179,16 @@ class Gate:
         return await anyio.to_thread.run_sync(authenticator.find, token, limiter=self._provider_threads)
 
     def _unauthorized(self, scope: Scope, detail: str, error: str = "invalid_token") -> Refusal:
+        challenge = 'Bearer realm="budeval"' + (f', error="{error}"' if error else "")
+        return self._unrecognised(scope, "unauthorized", detail, challenge)
+
+    def _unrecognised(self, scope: Scope, kind: str, detail: str, challenge: str) -> Refusal:
         """401, or 429 for an address that has failed too often. A good token is never refused for others' failures."""
         if wait := self._failures.take(address_of(scope)):
             detail = f"Too many calls from this address were not recognised; try again in {wait} s."
             status = HTTPStatus.TOO_MANY_REQUESTS
             return Refusal(status, "failures", "Too many requests", detail, retry_after=wait, told=False)
-        challenge = 'Bearer realm="budeval"' + (f', error="{error}"' if error else "")
-        return Refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", "Unauthorized", detail, challenge)
+        return Refusal(HTTPStatus.UNAUTHORIZED, kind, "Unauthorized", detail, challenge)
 
     def _note(self, refusal: Refusal, scope: Scope) -> None:
         self._refused.labels(refusal.kind).inc()
@@ -191,7 +202,8 @@ class Gate:
 
         async def guarded(message: Message) -> None:
             nonlocal checked
-            if message["type"] == "http.response.body" and time.monotonic() - checked >= STREAM_CHECK_SECONDS:
+            lasts = message["type"] == "http.response.body" and message.get("more_body", False)
+            if lasts and time.monotonic() - checked >= STREAM_CHECK_SECONDS:
                 checked = time.monotonic()
                 if not await self._still_allowed(permit, scope):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -237,6 +249,24 @@ def _check_role(caller: Caller, method: str) -> None:
     needed = role_for(method)
     if not caller.role.includes(needed):
         raise _forbidden(f"{method} here needs the role {needed}; the token of {caller.name!r} has {caller.role}.")
+
+
+def _check_host(scope: Scope) -> None:
+    """Where access is off, only who calls this machine by one of its own names is let in.
+
+    A page in a browser can have its name point to 127.0.0.1, and a proxy can bring strangers: both give other names.
+    """
+    named = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+    for name in named:
+        host = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+        if not is_loopback(host) and not host.endswith(".localhost"):
+            detail = "Access is off, so the service answers to this machine's own names alone, such as 127.0.0.1."
+            raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, "host", "Misdirected request", detail)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _forbidden(detail: str) -> Refusal:

@@ -1,21 +1,12 @@
-"""What every request passes: the body limit, the sidecar's token, and the metrics."""
+"""What every request passes beside the gate: the body limit and the metrics."""
 
-import hmac
-import logging
 import time
 from http import HTTPMethod, HTTPStatus
 
-from prometheus_client import Counter, Histogram
-from pydantic import SecretStr
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from budeval.api.problem import problem_response
-
-logger = logging.getLogger("::EVAL:: Access")
-
-TOKEN_HEADER = b"dapr-api-token"
-RELAYED_HEADER = b"dapr-caller-app-id"
-"""daprd says with it for which application it calls."""
 
 
 class BodyLimit:
@@ -68,45 +59,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-class SidecarToken:
-    """Calls that come from the sidecar carry ``APP_API_TOKEN``: the SDK does not check it, so this does.
-
-    Paths for the sidecar alone need the token; elsewhere a wrong one is refused, and none is fine. What another
-    application sends through the sidecars carries the token too, but is no word of the sidecar itself.
-    """
-
-    def __init__(
-        self, app: ASGIApp, token: SecretStr | None, sidecar_paths: tuple[str, ...], required: bool, refused: Counter
-    ) -> None:
-        """``required``: without a token, paths for the sidecar are for nobody; ``refused`` counts by ``reason``."""
-        self._app = app
-        self._token = None if token is None else token.get_secret_value().encode()
-        self._sidecar_paths = sidecar_paths
-        self._required = required
-        self._refused = refused
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] == "http" and not self._allowed(scope):
-            self._refused.labels("sidecar").inc()
-            logger.warning("refused a call of %s that is not the sidecar's", scope["path"])
-            detail = "The call carries a wrong or no dapr-api-token; daprd and the service need the same APP_API_TOKEN."
-            response = problem_response(HTTPStatus.UNAUTHORIZED, "Unauthorized", detail, None, scope["path"])
-            response.headers["WWW-Authenticate"] = 'dapr-api-token realm="budeval"'
-            return await response(scope, receive, send)
-        return await self._app(scope, receive, send)
-
-    def _allowed(self, scope: Scope) -> bool:
-        headers = dict(scope["headers"])
-        for_sidecar = scope["path"].startswith(self._sidecar_paths)
-        if self._token is None:
-            return not (for_sidecar and self._required)
-        given = headers.get(TOKEN_HEADER)
-        if given is None:
-            return not for_sidecar
-        return hmac.compare_digest(given, self._token) and not (for_sidecar and RELAYED_HEADER in headers)
 
 
 class RequestMetrics:

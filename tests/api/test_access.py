@@ -336,6 +336,38 @@ def test_who_guesses_tokens_is_slowed_down_and_good_tokens_are_not(service_with,
     assert refusals(service) == {"unauthorized": 2, "failures": 2}
 
 
+# ------------------------------------------------------------------ this machine's own names
+
+HOSTS = {
+    "127.0.0.1": 200, "127.0.0.1:8099": 200, "localhost:1": 200, "LOCALHOST": 200, "[::1]": 200, "[::1]:80": 200,
+    "budeval.localhost:80": 200, "evil.example": 421, "127.0.0.1.evil.example": 421, "localhost.evil.example:80": 421,
+    "10.0.0.1": 421, "[::2]:80": 421, "[": 421, "": 421, "0.0.0.0": 421, "xlocalhost": 421,  # noqa: S104
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_where_access_is_off_other_names_are_not_answered_to(shared, host):
+    """A page whose name was made to point to this machine, or a proxy that brings strangers."""
+    response = shared.client.get("/evals", headers={"Host": host})
+    assert response.status_code == HOSTS[host]
+    if host not in ("[", ""):
+        assert shared.client.get("/livez", headers={"Host": host}).status_code == 200
+    if response.status_code == 421:
+        is_problem(response, 421)
+
+
+def test_where_access_is_required_every_name_is_good(guarded):
+    assert call(guarded, "GET", "/evals", VIEWER, headers={"Host": "budeval.example"}).status_code == 200
+
+
+def test_who_guesses_the_sidecars_token_is_slowed_down(service_with):
+    service = service_with(APP_API_TOKEN=SIDECAR, failure_limit="2/minute")
+    guesses = [{"dapr-api-token": f"{STRANGER}-{number}"} for number in range(3)]
+    answers = [call(service, "POST", "/events/evaluations", headers=guess).status_code for guess in guesses]
+    assert answers == [401, 401, 429]
+    assert call(service, "GET", "/dapr/subscribe", headers={"dapr-api-token": SIDECAR}).status_code == 200
+
+
 # ------------------------------------------------------------------ the document
 
 

@@ -34,7 +34,7 @@ class Listener:
         url = service.client.base_url
         self._socket = socket.create_connection((url.host, url.port), timeout=SECONDS)
         resume = "" if last_event_id is None else f"Last-Event-ID: {last_event_id}\r\n"
-        self._socket.sendall(f"GET /evals/{eval_id}/events HTTP/1.1\r\nHost: here\r\n{resume}\r\n".encode())
+        self._socket.sendall(f"GET /evals/{eval_id}/events HTTP/1.1\r\nHost: localhost\r\n{resume}\r\n".encode())
         self._file = self._socket.makefile("rb")
         self.status = int(self._file.readline().split()[1])
         lines = iter(self._file.readline, b"\r\n")
