@@ -99,10 +99,12 @@ def head_lines(evaluation: Evaluation) -> list[str]:
     left = minutes_left(evaluation.eta_minutes, evaluation.status)
     cancelled = f", cancelled by {evaluation.cancelled_by}" if evaluation.cancelled_by else ""
     waiting = f", {place(evaluation)}" if evaluation.queue else ""
+    attempt = f", attempt {evaluation.attempt}" if evaluation.attempt > 1 else ""
     times = f"created {when(evaluation.created_at)}"
     times += f", ended {when(evaluation.ended_at)}" if evaluation.ended_at else ""
     return [
-        f"{evaluation.eval_id}  {evaluation.status}{waiting}{cancelled}" + (f", about {left} left" if left else ""),
+        f"{evaluation.eval_id}  {evaluation.status}{attempt}{waiting}{cancelled}"
+        + (f", about {left} left" if left else ""),
         f"{evaluation.model_name} by {evaluation.engine}, asked for by {_asker(evaluation)}, {times}",
     ]
 

@@ -73,8 +73,9 @@ class EvaluationService:
         Raises:
             EvaluationConflict: it has not ended, or every run has its scores.
         """
-        run_ids = runs_to_retry(self._record.view(eval_id))
-        return self._record.definition(eval_id), run_ids
+        # In this order: should an attempt begin and end between the two, the next one's number is taken.
+        evaluation = self._record.definition(eval_id)
+        return evaluation, runs_to_retry(self._record.view(eval_id))
 
     def retry(self, evaluation: Evaluation, secrets: EvaluationSecrets, by: str) -> dict[str, Any]:
         """Begins the attempt that ``evaluation`` (:func:`~budeval.evals.attempts.next_attempt`) describes.
@@ -101,9 +102,7 @@ class EvaluationService:
 
     def _check_same(self, eval_id: str, request_body: bytes) -> None:
         if self._record.view(eval_id).status.ended:
-            raise EvaluationConflict(
-                f"evaluation {eval_id} has ended; retry it, or start a new one under a new eval_id"
-            )
+            raise EvaluationConflict(f"evaluation {eval_id} has ended; retry it, or start a new one with another id")
         if not self._record.is_same_request(eval_id, request_body):
             raise EvaluationConflict(f"eval_id {eval_id} was used for another request; choose a new one")
 

@@ -45,7 +45,6 @@ class Process:
             "BUDEVAL_DATABASE_URL": f"sqlite:///{directory}/record.sqlite",
             "BUDEVAL_SEALING_KEYS": key,
             "BUDEVAL_PLAYBOOK_RUN_DIR": str(directory / "runs"),
-            "BUDEVAL_ACCESS": "off",
             "DAPR_GRPC_PORT": str(free_port()),
             "DAPR_HTTP_PORT": str(free_port()),
         }

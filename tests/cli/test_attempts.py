@@ -36,6 +36,12 @@ def test_retry_in_a_pipe_prints_the_id_alone(pipe, service, failed):
     assert service.record.open_secrets(EVAL_ID).api_key.get_secret_value() == "sk-canary-of-a-key"
 
 
+def test_show_tells_which_attempt_it_is(pipe, failed):
+    assert "attempt" not in pipe("show", EVAL_ID).out
+    pipe("retry", EVAL_ID, *KEYED)
+    assert f"{EVAL_ID}  PENDING, attempt 2" in pipe("show", EVAL_ID).out
+
+
 def test_retry_with_json_has_attempt_and_runs(pipe, failed):
     begun = pipe("retry", EVAL_ID, *KEYED, "--json").json()
     assert (begun["attempt"], len(begun["run_ids"])) == (2, 2)
