@@ -138,9 +138,9 @@ def is_waiting(row: EvaluationRow) -> bool:
 
 
 def _let_in(session: Session, eval_id: str) -> bool:
-    # It may have been cancelled since it was found: that takes its row, and not the lock of those who decide.
-    row = session.get_one(EvaluationRow, eval_id, with_for_update={"key_share": True})
-    if not is_waiting(row):
+    # It may have been cancelled, even removed, since it was found: that takes its row, not the lock of who decides.
+    row = session.get(EvaluationRow, eval_id, with_for_update={"key_share": True})
+    if row is None or not is_waiting(row):
         return False
     row.admitted_at = row.last_heard_at = utc_now()
     note(session, row, happenings.admitted())
