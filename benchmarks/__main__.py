@@ -14,14 +14,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="one part (default: all)")
     parser.add_argument("--json", action="store_true", help="tables as JSON, for programs")
-    parser.add_argument("--repeats", type=int, default=5, help="cluster: measured repetitions of each (default: 5)")
-    parser.add_argument(
-        "--guide-jobs", type=int, default=10, help="cluster: Jobs for the guide's playbook (default: 10)"
-    )
-    parser.add_argument(
-        "--listeners", type=int, default=1000, help="service: who listen and hear nothing (default: 1000)"
-    )
-    parser.add_argument("--idle-seconds", type=float, default=20, help="service: how long they do (default: 20)")
+    parser.add_argument("--repeats", type=int, default=5, help="cluster: repetitions of each (default: 5)")
+    parser.add_argument("--guide-jobs", type=int, default=10, help="cluster: Jobs of the guide's (default: 10)")
+    parser.add_argument("--listeners", type=int, default=1000, help="service: idle listeners (default: 1000)")
+    parser.add_argument("--idle-seconds", type=float, default=15, help="service: how long (default: 15)")
     options = parser.parse_args()
     report = Report(as_json=options.json)
     codes = [part(report, options) for name, part in PARTS.items() if options.only in (None, name)]

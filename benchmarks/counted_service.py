@@ -1,6 +1,6 @@
-"""The service with a cluster of files (see ``tests.workflow.scripted_service``), and a count of its database statements.
+"""The service with a cluster of files (``tests.workflow.scripted_service``), and a count of its database statements.
 
-Usage: ``python -m benchmarks.counted_service DIRECTORY``; the count is an integer of 8 bytes in ``DIRECTORY/statements``.
+Usage: ``python -m benchmarks.counted_service DIRECTORY``; the count is 8 bytes in ``DIRECTORY/statements``.
 """
 
 import mmap

@@ -84,7 +84,7 @@ def _score(common: Mapping[str, Any], run: Run) -> dict[str, Any]:
 def _happening(common: Mapping[str, Any], sequence: int, at: datetime) -> dict[str, Any]:
     return {
         **common, "fingerprint": f"{sequence:064}", "sequence": sequence, "kind": "step", "title": "A step",
-        "message": "It was done as it was meant to be done.", "reason": "COMPLETED", "count": 1, "first_at": at, "at": at,
+        "message": "It was done as it was meant to be.", "reason": "COMPLETED", "count": 1, "first_at": at, "at": at,
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
 from statistics import quantiles
 from typing import Any, NamedTuple
 
@@ -33,21 +32,23 @@ class Speed(NamedTuple):
     p99: float
 
 
-def best_of(rounds: int, requests: int, base_url: str, make: Callable[[int], Request]) -> Speed:
-    """The fastest of some rounds of ``requests`` each, after an unmeasured tenth; what else runs here only slows down.
+def best_of(rounds: Sequence[Sequence[Request]], base_url: str, settle: Callable[[], None]) -> Speed:
+    """The fastest of some rounds, the first of which only warms up; what else runs here can but slow them down.
 
-    ``make`` gives each request its number, which is never the same. Raises ``RuntimeError`` for an answer that is no 2xx.
+    ``settle`` is called before each round. Raises ``RuntimeError`` for an answer that is no 2xx.
     """
-    numbers = count()
-    sent = [[make(next(numbers)) for _ in range(amount)] for amount in (requests // 10, *[requests] * rounds)]
-    return max(asyncio.run(_rounds(base_url, sent))[1:])
+    return max(asyncio.run(_rounds(rounds, base_url, settle))[1:])
 
 
-async def _rounds(base_url: str, rounds: Sequence[Sequence[Request]]) -> list[Speed]:
+async def _rounds(rounds: Sequence[Sequence[Request]], base_url: str, settle: Callable[[], None]) -> list[Speed]:
     timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+    speeds = []
     async with aiohttp.ClientSession(base_url, connector=connector, timeout=timeout, trust_env=False) as session:
-        return [await _round(session, requests) for requests in rounds]
+        for requests in rounds:
+            await asyncio.to_thread(settle)
+            speeds.append(await _round(session, requests))
+    return speeds
 
 
 async def _round(session: aiohttp.ClientSession, requests: Sequence[Request]) -> Speed:

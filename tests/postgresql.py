@@ -47,7 +47,7 @@ class PostgresqlServer:
 
 @contextmanager
 def running_postgresql(directory: Path, port: int = PORT, *, forgetful: bool = True) -> Iterator[PostgresqlServer]:
-    """Starts a server with its data under ``directory`` and stops it at the end; ``forgetful``: as fast as it can be."""
+    """Starts a server with its data under ``directory`` and stops it at the end; ``forgetful``: the fastest way."""
     programs = _programs()
     data, log = directory / "data", directory / "postgresql.log"
     directory.mkdir(parents=True, exist_ok=True)
