@@ -11,6 +11,7 @@ Needs the programs of the local stack (``make up``), not the stack itself.
 
 import argparse
 import asyncio
+import resource
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -182,6 +183,9 @@ def databases(directory: Path) -> Iterator[Mapping[str, str]]:
 
 def main(report: Report, options: argparse.Namespace) -> int:
     """Measures everything."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A connection is a file, here and in the service, which inherits the limit.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="budeval-bench-")))
         directory.chmod(0o755)
