@@ -1,6 +1,6 @@
 """What it costs to ask a cluster for the status of Jobs, and how long it takes to deploy them.
 
-Prints CPU seconds of all processes of a playbook run (``RUSAGE_CHILDREN``), for a playbook that does nothing, for
+Reports CPU seconds of all processes of a playbook run (``RUSAGE_CHILDREN``), for a playbook that does nothing, for
 budeval's sweep with 100 and with 1,000 Jobs, and for the guide's playbook as given, on the same API server in the same
 run; then wall seconds of deploying 1 run and 20. Each figure is the least of several repetitions: what else the machine
 does only ever adds. Needs the local stack (``make up``). Ends with 1 when a promise is not kept.
@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import ansible_runner
 
+from benchmarks.report import Report
 from budeval.ansible.runner import PlaybookRunner
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.jobs.manifest import build_evaluation
@@ -131,32 +132,34 @@ def run_guide(cluster: ServiceCluster, job_names: list[str]) -> None:
 
 
 def bench_sweeps(
-    cluster: ServiceCluster, orchestrator: AnsibleOrchestrator, runner: PlaybookRunner, args: argparse.Namespace
+    report: Report,
+    cluster: ServiceCluster,
+    orchestrator: AnsibleOrchestrator,
+    runner: PlaybookRunner,
+    args: argparse.Namespace,
 ) -> bool:
-    """Prints the table of status checks; whether every promise is kept."""
+    """Reports the table of status checks; whether every promise is kept."""
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         file.write(NO_OP)
         file.flush()
         floor = measured(lambda: runner.run(file.name, {}, None, timeout_seconds=60), args.repeats)
-    print("| status check | CPU-s | wall s | times a no-op |\n|---|---|---|---|")
-    row("an Ansible run that does nothing", floor, floor)
+    report.table("status check", "CPU-s", "wall s", "times a no-op")
+    row = partial(_row, report, floor)
+    row("an Ansible run that does nothing", floor)
     kept = True
     names: list[str] = []
     for count in sorted(PROMISES):
         names += make_jobs(cluster, count - len(names))
         until(partial(has_pods, cluster, count), timeout=300)
         cost = measured(partial(orchestrator.check_jobs_status, names), args.repeats)
-        row(f"budeval, {count:,} Jobs and their pods", cost, floor)
+        row(f"budeval, {count:,} Jobs and their pods", cost)
         kept = kept and cost.cpu <= PROMISES[count] * floor.cpu
     asked = names[: args.guide_jobs]
     guide = measured(lambda: run_guide(cluster, asked), 1)
-    row(f"the guide's playbook, {len(asked)} Jobs", guide, floor)
+    row(f"the guide's playbook, {len(asked)} Jobs", guide)
     for count in sorted(PROMISES):
-        row(
-            f"the guide's playbook, {count:,} Jobs (worked out from {len(asked)})",
-            scaled(guide, floor, len(asked), count),
-            floor,
-        )
+        title = f"the guide's playbook, {count:,} Jobs (worked out from {len(asked)})"
+        row(title, scaled(guide, floor, len(asked), count))
     return kept
 
 
@@ -165,13 +168,12 @@ def scaled(cost: Cost, floor: Cost, asked: int, wanted: int) -> Cost:
     return Cost(*(least + (whole - least) / asked * wanted for whole, least in zip(cost, floor, strict=True)))
 
 
-def row(title: str, cost: Cost, floor: Cost) -> None:
-    """One line of the table."""
-    print(f"| {title} | {cost.cpu:.2f} | {cost.wall:.2f} | {cost.cpu / floor.cpu:.1f} |", flush=True)
+def _row(report: Report, floor: Cost, title: str, cost: Cost) -> None:
+    report.row(title, f"{cost.cpu:.2f}", f"{cost.wall:.2f}", f"{cost.cpu / floor.cpu:.1f}")
 
 
-def bench_deployments(cluster: ServiceCluster, orchestrator: AnsibleOrchestrator, repeats: int) -> bool:
-    """Prints the table of deployments; whether the promise is kept."""
+def bench_deployments(report: Report, cluster: ServiceCluster, orchestrator: AnsibleOrchestrator, repeats: int) -> bool:
+    """Reports the table of deployments; whether the promise is kept."""
     walls: dict[int, list[float]] = {count: [] for count in (1, 20)}
     for _ in range(repeats):
         for count, found in walls.items():
@@ -181,29 +183,22 @@ def bench_deployments(cluster: ServiceCluster, orchestrator: AnsibleOrchestrator
             found.append(time.monotonic() - began)
             orchestrator.delete_eval_jobs(wanted.eval_id)
     one, twenty = (min(found) for found in walls.values())
-    print("\n| deployment | wall s |\n|---|---|")
-    print(f"| 1 run | {one:.2f} |\n| 20 runs | {twenty:.2f} ({twenty / one:.2f} times) |")
+    report.table("deployment", "wall s")
+    report.row("1 run", f"{one:.2f}")
+    report.row("20 runs", f"{twenty:.2f} ({twenty / one:.2f} times)")
     return twenty <= DEPLOY_PROMISE * one
 
 
-def main() -> int:
+def main(report: Report, args: argparse.Namespace) -> int:
     """Runs both benchmarks."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="measured repetitions of each (default: 5)")
-    parser.add_argument("--guide-jobs", type=int, default=10, help="Jobs for the guide's playbook (default: 10)")
-    args = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="budeval-bench-"))
     try:
         with service_cluster() as cluster:
             settings = cluster.settings(directory, sweep_ttl=0)
             runner = PlaybookRunner(settings)
             orchestrator = AnsibleOrchestrator(settings, runner)
-            deployed = bench_deployments(cluster, orchestrator, args.repeats)
-            swept = bench_sweeps(cluster, orchestrator, runner, args)
+            deployed = bench_deployments(report, cluster, orchestrator, args.repeats)
+            swept = bench_sweeps(report, cluster, orchestrator, runner, args)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0 if deployed and swept else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

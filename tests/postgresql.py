@@ -46,15 +46,15 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql(directory: Path, port: int = PORT) -> Iterator[PostgresqlServer]:
-    """Starts a server with its data under ``directory`` and stops it at the end."""
+def running_postgresql(directory: Path, port: int = PORT, *, forgetful: bool = True) -> Iterator[PostgresqlServer]:
+    """Starts a server with its data under ``directory`` and stops it at the end; ``forgetful``: the fastest way."""
     programs = _programs()
     data, log = directory / "data", directory / "postgresql.log"
     directory.mkdir(parents=True, exist_ok=True)
     _hand_over(directory)
     _run([programs / "initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"])
     options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
-    arguments = [part for option in (*options, *_FAST_AND_FORGETFUL) for part in ("-c", option)]
+    arguments = [part for option in (*options, *(_FAST_AND_FORGETFUL if forgetful else ())) for part in ("-c", option)]
     with log.open("wb") as output:
         server = subprocess.Popen(
             [programs / "postgres", "-D", data, *arguments], stdout=output, stderr=output, **_unprivileged()

@@ -1,5 +1,6 @@
 """Finding evaluations: filtered, sorted, and page by page by the key of the last one seen, not by counting."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,8 +77,11 @@ class EvaluationQueries:
             query = query.where(_behind(sort, after))
         with Session(self._database) as session:
             rows = session.execute(query).all()
-            runs = session.execute(_runs_of([row.eval_id for row in rows])).all() if rows else []
-        return [_summary(row, [run for run in runs if run.eval_id == row.eval_id]) for row in rows]
+            runs = session.execute(_runs_of([row.eval_id for row in rows])) if rows else ()
+            runs_of = defaultdict(list)
+            for run in runs:
+                runs_of[run.eval_id].append(run)
+        return [_summary(row, runs_of[row.eval_id]) for row in rows]
 
 
 def position_of(summary: EvaluationSummary, sort: Sort) -> Position:
