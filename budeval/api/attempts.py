@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from budeval.ansible.kubeconfig import InvalidKubeconfig, parse_kubeconfig
 from budeval.api.intake import parse_configs
-from budeval.api.parameters import SHOWN, Actor, EvalId
+from budeval.api.parameters import FULL, SHOWN, UNREADABLE, Actor, EvalId
 from budeval.api.problem import documented
 from budeval.api.schemas import RetriedEvaluation, RetryEvaluationRequest
 from budeval.commons.errors import FieldProblem, InvalidEvaluation
@@ -21,9 +21,11 @@ from budeval.evals.services import EvaluationService
 
 _RETRIED = {
     **SHOWN,
+    HTTPStatus.BAD_REQUEST: UNREADABLE,
     HTTPStatus.CONFLICT: "The evaluation has not ended, every run has its scores, or somebody was faster",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run, or a secret is missing; nothing was begun",
+    HTTPStatus.TOO_MANY_REQUESTS: FULL,
 }
 _DELETED = {
     **SHOWN,
@@ -52,7 +54,9 @@ def attempts_router(service: EvaluationService, removal: EvaluationRemoval) -> A
         response.headers["Location"] = f"/evals/{eval_id}"
         return RetriedEvaluation.model_validate(answer)
 
-    @router.delete("/{eval_id}", status_code=HTTPStatus.NO_CONTENT, responses=documented(_DELETED))
+    @router.delete(
+        "/{eval_id}", status_code=HTTPStatus.NO_CONTENT, response_class=Response, responses=documented(_DELETED)
+    )
     def delete(eval_id: EvalId, actor: Actor) -> None:
         """Delete an evaluation that has ended: its Jobs, its files on the volume, and all that is known of it."""
         removal.delete(str(eval_id), by=actor)

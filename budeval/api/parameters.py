@@ -18,6 +18,8 @@ def _actor(request: Request) -> str:
 Actor = Annotated[str, Depends(_actor)]
 """Who calls, for the record and its timeline."""
 
+UNREADABLE = "The body cannot be read: it is not in UTF-8, or nested too deeply"
+FULL = "Too much runs and waits already; nothing was recorded. See Retry-After"
 SHOWN = {
     HTTPStatus.NOT_FOUND: "No evaluation has this id",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The id is no UUID, or a parameter is not valid",

@@ -9,7 +9,7 @@ from budeval.api.catalogue import catalogue_router
 from budeval.api.history import history_router
 from budeval.api.intake import Intake
 from budeval.api.listing import listing_router
-from budeval.api.parameters import SHOWN, Actor, EvalId
+from budeval.api.parameters import FULL, SHOWN, UNREADABLE, Actor, EvalId
 from budeval.api.problem import documented
 from budeval.api.results import results_router
 from budeval.api.schemas import CreatedEvaluation, CreateEvaluationRequest, StartEvaluationRequest, WorkflowMetadata
@@ -21,11 +21,11 @@ from budeval.evals.services import EvaluationService
 from budeval.record.views import EvaluationView
 
 _STARTED = {
-    HTTPStatus.BAD_REQUEST: "The body cannot be read: it is not in UTF-8, or nested too deeply",
+    HTTPStatus.BAD_REQUEST: UNREADABLE,
     HTTPStatus.CONFLICT: "The eval_id is taken by another request, or its evaluation has ended",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The request cannot be run, or its preflight failed; nothing was created",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too much runs and waits already; nothing was created. See Retry-After",
+    HTTPStatus.TOO_MANY_REQUESTS: FULL,
     HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer, or too many preflights are running",
 }
 

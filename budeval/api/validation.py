@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from budeval.api.intake import Intake
+from budeval.api.parameters import UNREADABLE
 from budeval.api.problem import documented
 from budeval.api.schemas import CreateEvaluationRequest
 from budeval.commons.errors import EvaluationNotFound, InvalidEvaluation
@@ -14,6 +15,7 @@ from budeval.evals.preflight import Preflight, Validation
 from budeval.evals.services import EvaluationService
 
 _VALIDATED = {
+    HTTPStatus.BAD_REQUEST: UNREADABLE,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNPROCESSABLE_ENTITY: "The body is not of the shape of a request",
     HTTPStatus.SERVICE_UNAVAILABLE: "Too many preflights are running, or the service is stopping",

@@ -36,9 +36,13 @@ ROUTES = {
     ("GET", "/evals/{eval_id}/events"): (VIEWERS, 404),
     ("GET", "/engines"): (VIEWERS, 200),
     ("GET", "/datasets"): (VIEWERS, 200),
+    ("GET", "/evals/{eval_id}/runs/{run_id}/logs"): (VIEWERS, 404),
     ("POST", "/evals"): (OPERATORS, 422),
+    ("POST", "/evals/validate"): (OPERATORS, 422),
     ("POST", "/evals/start"): (OPERATORS, 422),
     ("POST", "/evals/{eval_id}/cancel"): (OPERATORS, 404),
+    ("POST", "/evals/{eval_id}/retry"): (OPERATORS, 404),
+    ("DELETE", "/evals/{eval_id}"): (ADMINS, 404),
     ("GET", "/dapr/subscribe"): (SIDECARS, 200),
     ("POST", "/events/evaluations"): (SIDECARS, 200),
 }
@@ -89,7 +93,7 @@ TABLE = [(*route, caller) for route in ROUTES for caller in CALLERS]
 def test_every_route_is_for_whom_it_is_meant(guarded, method, path, caller):
     guard, status = ROUTES[method, path]
     body = {"json": {}} if method == "POST" else {}
-    response = call(guarded, method, path.format(eval_id=EVAL_ID), CALLERS[caller], **body)
+    response = call(guarded, method, path.format(eval_id=EVAL_ID, run_id="run-a"), CALLERS[caller], **body)
     assert response.status_code == expected(guard, status, caller)
     if response.status_code in (401, 403):
         is_problem(response, response.status_code)
@@ -105,7 +109,7 @@ def test_no_route_is_missing_in_the_table(tmp_path):
         playbook_run_dir=tmp_path / "runs",
     )
     found = {
-        (method, context.path)
+        (method, context.path.replace(":path}", "}"))
         for context in iter_route_contexts(create_app(settings).routes)
         for method in context.methods or ()
     }
@@ -116,7 +120,9 @@ def test_no_route_is_missing_in_the_table(tmp_path):
 def test_the_sidecars_token_opens_the_sidecars_paths_alone(guarded, method, path):
     guard, status = ROUTES[method, path]
     body = {"json": {}} if method == "POST" else {}
-    answer = call(guarded, method, path.format(eval_id=EVAL_ID), headers={"dapr-api-token": SIDECAR}, **body)
+    answer = call(
+        guarded, method, path.format(eval_id=EVAL_ID, run_id="run-a"), headers={"dapr-api-token": SIDECAR}, **body
+    )
     assert answer.status_code == (status if guard == SIDECARS else 401)
 
 
@@ -213,7 +219,7 @@ def test_a_body_is_not_looked_at_before_its_sender(guarded):
 def test_no_route_reads_a_body_that_is_too_large(guarded, method, path):
     headers = {"dapr-api-token": SIDECAR}
     body = b" " * (MAXIMUM_BODY_BYTES + 1)
-    answer = call(guarded, method, path.format(eval_id=EVAL_ID), ADMIN, headers=headers, content=body)
+    answer = call(guarded, method, path.format(eval_id=EVAL_ID, run_id="run-a"), ADMIN, headers=headers, content=body)
     is_problem(answer, 413)
 
 

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from budeval.api.health import Readiness
-from budeval.commons.errors import ClusterUnauthorized
+from budeval.commons.errors import ClusterUnauthorized, TemporaryError
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.logs import LogText, RunLogs
 from budeval.evals.runtime import Runtime
@@ -17,24 +17,43 @@ from tests.api.conftest import MAXIMUM_BODY_BYTES
 from tests.api.test_events import long_ago
 from tests.api.test_history import OTHER_ID
 from tests.samples import EVAL_ID, KUBECONFIG, a_request
+from tests.scripted_cluster import ScriptedCluster
 from tests.scripted_logs import deployed
 
 RUN = "test-monitor-pattern-001"
 NOBODY = 1
 """A port on which nobody answers."""
+ASKED_FOR = ("/evals", "/evals/start", "/evals/validate")
 JSON = {"Content-Type": "application/json"}
+
+
+class Cluster(ScriptedCluster):
+    """Also lets everything be removed."""
+
+    def remove_evaluation(self, eval_id, attempts):
+        """Nothing was there."""
+
+    def remove_results(self, eval_id):
+        """Nothing was there."""
 
 
 class Operation:
     """An operation of a service that has one evaluation."""
 
-    def __init__(self, service, name):
-        self.service = service
+    def __init__(self, serve, name, **settings):
+        self.cluster = Cluster()
+        self.service = serve(orchestrator=self.cluster, DAPR_HTTP_PORT=NOBODY, **settings)
+        self.name, self._serve = name, serve
         self.method, self.path = name.split()
+        assert self.service.start(a_request()).status_code == 200
+
+    def with_one_place(self):
+        """The same of a service where no two evaluations may run, nor wait."""
+        return Operation(self._serve, self.name, maximum_evaluations=1, when_full="refuse")
 
     def __call__(self, eval_id=EVAL_ID, **options):
         """Asks for it, with a good request unless ``options`` are given."""
-        good = {"json": a_request()} if self.path in ("/evals", "/evals/start") and self.method == "POST" else {}
+        good = {"json": a_request()} if self.path in ASKED_FOR and self.method == "POST" else {}
         url = self.path.replace("{eval_id}", eval_id).replace("{run_id}", RUN)
         return self.service.client.request(self.method, url, **(options or good))
 
@@ -124,7 +143,43 @@ def the_kubeconfig_is_erased(ask):
     return ask(eval_id=OTHER_ID)
 
 
-STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 503: the_record_is_away}
+def ended(ask):
+    ask.service.record.finish(EVAL_ID, WorkflowStatus.FAILED)
+
+
+def retried(ask):
+    ended(ask)
+    return ask(json={"api_key": "k"})
+
+
+def no_place(ask):
+    return ask.with_one_place()(json=a_request(eval_id=OTHER_ID))
+
+
+def no_place_again(ask):
+    narrow = ask.with_one_place()
+    ended(narrow)
+    assert narrow.service.start(a_request(eval_id=OTHER_ID)).status_code == 200
+    return narrow(json={"api_key": "k"})
+
+
+def deleted(ask):
+    ended(ask)
+    return ask()
+
+
+def too_many_preflights(ask):
+    ask.cluster.error = TemporaryError("the service is stopping")
+    return ask()
+
+
+def nobody_can_look(ask):
+    ask.cluster.error = TemporaryError("the cluster is away")
+    return ask(params={"refresh": "true"})
+
+
+STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 429: no_place,
+           503: the_record_is_away}  # fmt: skip
 SHOWN = {200: well, 404: nobody_asked_for_it, 422: no_uuid, 503: the_record_is_away}
 PROVOKED = {
     "POST /evals": {201: well, **STARTED},
@@ -141,19 +196,31 @@ PROVOKED = {
         410: the_kubeconfig_is_erased,
         502: the_cluster_refuses,
     },
+    "POST /evals/validate": {200: well, 400: no_text, 413: too_large, 422: nothing_inside, 503: too_many_preflights},
+    "POST /evals/{eval_id}/retry": {
+        202: retried,
+        404: nobody_asked_for_it,
+        422: no_uuid,
+        503: the_record_is_away,
+        400: no_text,
+        409: well,
+        413: too_large,
+        429: no_place_again,
+    },
+    "DELETE /evals/{eval_id}": {
+        204: deleted,
+        404: nobody_asked_for_it,
+        409: well,
+        422: no_uuid,
+        503: the_record_is_away,
+    },
+    "GET /whoami": {200: well},
     "GET /engines": {200: well, 422: no_limit},
-    "GET /datasets": {200: well, 422: no_limit},
+    "GET /datasets": {200: well, 422: no_limit, 503: nobody_can_look},
     "GET /livez": {200: well},
     "GET /readyz": {200: well_with_a_sidecar, 503: well},
     "GET /metrics": {200: well, 503: the_record_is_away},
 }
-
-
-@pytest.fixture
-def service(serve):
-    service = serve(DAPR_HTTP_PORT=NOBODY)
-    assert service.start(a_request()).status_code == 200
-    return service
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +240,8 @@ def test_every_documented_answer_is_provoked_and_no_other(document):
 @pytest.mark.parametrize(
     ("name", "status"), [(name, status) for name, answers in PROVOKED.items() for status in answers]
 )
-def test_a_documented_answer_comes_as_documented(service, document, name, status):
-    operation = Operation(service, name)
+def test_a_documented_answer_comes_as_documented(serve, document, name, status):
+    operation = Operation(serve, name)
     response = PROVOKED[name][status](operation)
     assert response.status_code == status, response.text
     content = document["paths"][operation.path][operation.method.lower()]["responses"][str(status)].get("content", {})
