@@ -52,3 +52,18 @@ def record(database):
 @pytest.fixture
 def outbox(database):
     return Outbox(database)
+
+
+def pytest_generate_tests(metafunc):
+    """A module with ``DATABASES`` runs on each kind."""
+    kinds = getattr(metafunc.module, "DATABASES", None)
+    if kinds and "new_database" in metafunc.fixturenames:
+        metafunc.parametrize("new_database", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def new_database(request, tmp_path_factory):
+    """Makes empty databases, and answers the URL of each."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgresql").another
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('record')}/record.sqlite"

@@ -72,21 +72,6 @@ class Service:
         return SimpleNamespace(evaluations=list(rows), scheduled=[item.eval_id for item in self.workflows.scheduled])
 
 
-def pytest_generate_tests(metafunc):
-    """A module with ``DATABASES`` runs on each kind."""
-    kinds = getattr(metafunc.module, "DATABASES", None)
-    if kinds and "new_database" in metafunc.fixturenames:
-        metafunc.parametrize("new_database", kinds, indirect=True, scope="module")
-
-
-@pytest.fixture(scope="module")
-def new_database(request, tmp_path_factory):
-    """Makes empty databases, and answers the URL of each."""
-    if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgresql").another
-    return lambda: f"sqlite:///{tmp_path_factory.mktemp('record')}/record.sqlite"
-
-
 @pytest.fixture(scope="module")
 def serve(new_database, tmp_path_factory):
     """Starts services, each with an empty record."""
