@@ -172,11 +172,18 @@ def results(
     return output.table(RESULT_HEADERS, result_rows(found))
 
 
-def cancel(context: typer.Context, eval_id: EvalArgument, _json: JsonOption = False) -> None:
+def cancel(
+    context: typer.Context,
+    eval_id: EvalArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended and its Jobs are gone.")] = False,
+    _json: JsonOption = False,
+) -> None:
     """Cancel an evaluation; harmless when it has ended."""
     session = session_of(context)
     with session.client() as client:
         evaluation = client.cancel(str(eval_id))
+        if wait:
+            *_, evaluation = client.watch(str(eval_id))
     if session.output.json:
         session.output.data(evaluation)
     elif evaluation.ended:

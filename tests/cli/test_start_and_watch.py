@@ -6,6 +6,7 @@ import time
 import pexpect
 import pytest
 
+from budeval.commons.wire import WorkflowStatus
 from tests.cli.conftest import ended
 from tests.client.service import complete, fail, progress
 from tests.client.test_calls import a_request
@@ -199,6 +200,15 @@ def test_a_plain_terminal_gets_lines(terminal, client, service):
     child = terminal("watch", eval_id, TERM="dumb")
     child.expect(pexpect.EOF)
     assert "\x1b" not in child.before
+
+
+def test_cancel_can_wait_for_the_end(pipe, client, service):
+    eval_id = client.start(a_request()).eval_id
+    later = threading.Timer(1.5, lambda: service.record.finish(eval_id, WorkflowStatus.TERMINATED))
+    later.start()
+    done = pipe("cancel", eval_id, "--wait")
+    later.join()
+    assert (done.code, f"evaluation {eval_id}: TERMINATED" in done.out) == (0, True)
 
 
 def test_cancel_is_carried_out_and_said(pipe, client, service):
