@@ -50,7 +50,7 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 """How long a watched service may be away, e.g. for its restart."""
 PAGE_SIZE = 200
-LONGEST_DELAY_SECONDS = 90.0
+LONGEST_DELAY_SECONDS = 10.0
 """How long a call waits at the most for a service that says 429; ``patience`` may be less."""
 SPREAD_SECONDS = 0.25
 

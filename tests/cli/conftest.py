@@ -8,10 +8,10 @@ import pexpect
 import pytest
 
 from budeval.client import Client
-from tests.api.conftest import new_database, serve, service, shared
+from tests.api.conftest import serve, service, shared
 from tests.client.service import url_of
 
-__all__ = ["new_database", "serve", "service", "shared"]
+__all__ = ["serve", "service", "shared"]
 
 SECONDS = 30
 COLUMNS = 160

@@ -4,10 +4,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from budeval.client import Client
-from tests.api.conftest import new_database, serve, service, shared
+from tests.api.conftest import serve, service, shared
 from tests.client.service import CuttingProxy, url_of
 
-__all__ = ["new_database", "serve", "service", "shared"]
+__all__ = ["serve", "service", "shared"]
 
 
 @pytest.fixture
