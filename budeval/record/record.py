@@ -19,18 +19,32 @@ from budeval.commons.clock import utc_now
 from budeval.commons.errors import AttemptSuperseded, EvaluationConflict, EvaluationNotFound, SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
 from budeval.commons.settings import AdmissionLimits
-from budeval.commons.wire import STEPS, Event, WorkflowStatus
-from budeval.evals.models import CANCELLED, ErrorInfo, Evaluation, RunResult, Score
+from budeval.commons.wire import Event, WorkflowStatus
+from budeval.evals.models import CANCELLED, ErrorInfo, Evaluation, RunResult
 from budeval.evals.monitoring import RunUpdate
-from budeval.jobs.models import JobState, Progress
+from budeval.jobs.models import JobState
 from budeval.record import happenings
 from budeval.record.admission import HAS_PLACE, Admission, is_waiting
 from budeval.record.database import erase_traces
 from budeval.record.outbox import OutgoingMessage, write_messages
 from budeval.record.queries import EvaluationQueries
-from budeval.record.tables import EvaluationRow, EventRow, RunRow, ScoreRow
+from budeval.record.rows import (
+    apply_update,
+    end,
+    evaluation_view,
+    fail_unfinished,
+    has_ended,
+    last_message,
+    new_evaluation,
+    new_runs,
+    runs_of,
+    save_result,
+    start_again,
+    wait_again,
+)
+from budeval.record.tables import EvaluationRow, EventRow, ScoreRow
 from budeval.record.timeline import Happening, Timeline, note
-from budeval.record.views import EvaluationView, QueueView, RunView, StepView
+from budeval.record.views import EvaluationView
 
 Verdict = Callable[[EvaluationView, WorkflowStatus | None, ErrorInfo | None], tuple[WorkflowStatus, ErrorInfo | None]]
 
@@ -117,26 +131,11 @@ class Record:
             InvalidEvaluation: its Jobs are more than may ever run at once.
             NoPlace: there is no place, and it may not wait for one.
         """
-        now = utc_now()
-        salt = randomness.token_hex(16)
+        sealed = self._sealer.seal(secrets)
         row = {
-            "eval_id": evaluation.eval_id,
-            "definition": evaluation.model_dump(mode="json"),
-            "experiment_id": evaluation.experiment_id,
-            "model_name": evaluation.model.model_name,
-            "engine": evaluation.engine,
-            "source": evaluation.source,
-            "attempt": 1,
-            "requested_by": requested_by,
-            "newest_sequence": 0,
-            "status": WorkflowStatus.PENDING,
-            "created_at": now,
-            "last_heard_at": now,
-            "poll_interval": evaluation.monitor.poll_interval,
-            "steps": {},
-            "request_salt": salt,
-            "request_digest": _digest(salt, request_body),
-            "sealed_secrets": self._sealer.seal(secrets),
+            **new_evaluation(evaluation, requested_by, utc_now()),
+            **_fingerprint(request_body),
+            "sealed_secrets": sealed,
         }
         with self.admission.deciding() as session:
             insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
@@ -145,20 +144,7 @@ class Record:
             ).first()
             if created is None:
                 return False
-            for position, run in enumerate(evaluation.runs):
-                session.add(
-                    RunRow(
-                        eval_id=evaluation.eval_id,
-                        run_id=run.run_id,
-                        position=position,
-                        dataset_id=run.dataset_id,
-                        job_name=job_names[run.run_id],
-                        attempt=1,
-                        status=JobState.PENDING,
-                        questions_done=0,
-                        questions_total=0,
-                    )
-                )
+            session.add_all(new_runs(evaluation, job_names))
             recorded = _locked(session, evaluation.eval_id)
             note(session, recorded, happenings.created(evaluation, requested_by))
             self.admission.ask(session, recorded)
@@ -204,12 +190,12 @@ class Record:
             row.definition = evaluation.model_dump(mode="json")
             row.poll_interval = evaluation.monitor.poll_interval
             row.sealed_secrets = self._sealer.seal(secrets)
-            _start_again(row)
+            start_again(row)
             note(session, row, happenings.tried_again(evaluation, by))
-            for run in _runs(session, row.eval_id):
+            for run in runs_of(session, row.eval_id):
                 if run.run_id in job_names:
                     run.attempt, run.job_name = evaluation.attempt, job_names[run.run_id]
-                    _wait_again(run)
+                    wait_again(run)
             self.admission.ask(session, row)
 
     def begin_deletion(self, eval_id: str, by: str) -> Evaluation:
@@ -220,7 +206,7 @@ class Record:
         """
         with self._write() as session:
             row = _locked(session, eval_id)
-            if not _has_ended(row):
+            if not has_ended(row):
                 raise EvaluationConflict(f"evaluation {eval_id} is {row.status}; cancel it before you delete it")
             evaluation = Evaluation.model_validate(row.definition).model_copy(update={"deleting": True})
             row.definition = evaluation.model_dump(mode="json")
@@ -261,7 +247,7 @@ class Record:
         """A step began or ended."""
         with self._write() as session:
             row = _locked(session, eval_id, attempt)
-            if _has_ended(row):
+            if has_ended(row):
                 return
             note(session, row, happenings.step(step_id, status, message), once=True)
             entry = {"status": status, "message": message, "at": utc_now().isoformat()}
@@ -274,13 +260,13 @@ class Record:
         """The engine's configuration of each run, by run id."""
         with self._write() as session:
             _locked(session, eval_id, attempt)
-            for row in _runs(session, eval_id):
+            for row in runs_of(session, eval_id):
                 row.engine_config = configs.get(row.run_id, row.engine_config)
 
     def engine_configs(self, eval_id: str) -> dict[str, dict[str, Any]]:
         """What :meth:`save_engine_configs` saved."""
         with self._read() as session:
-            return {row.run_id: row.engine_config or {} for row in _runs(session, eval_id)}
+            return {row.run_id: row.engine_config or {} for row in runs_of(session, eval_id)}
 
     def update_runs(
         self,
@@ -294,22 +280,22 @@ class Record:
         by_id = {item.run_id: item for item in updates}
         with self._write() as session:
             evaluation = _locked(session, eval_id, attempt)
-            if _has_ended(evaluation):
+            if has_ended(evaluation):
                 return
             evaluation.last_heard_at = utc_now()
             if eta_minutes is not None:
                 evaluation.eta_minutes = eta_minutes
-            for row in _runs(session, eval_id):
+            for row in runs_of(session, eval_id):
                 if row.run_id in by_id and not JobState(row.status).finished:
                     before = happenings.run(row)
-                    _apply(row, by_id[row.run_id])
+                    apply_update(row, by_id[row.run_id])
                     _note_change(session, evaluation, before, happenings.run(row))
 
     def trying_again(self, eval_id: str, what: Happening, *, attempt: int | None = None) -> None:
         """Something failed and is tried again. Not for an evaluation that has ended."""
         with self._write() as session:
             row = _locked(session, eval_id, attempt)
-            if not _has_ended(row):
+            if not has_ended(row):
                 note(session, row, what)
 
     def pods_failed(self, eval_id: str, pods: Mapping[str, int], *, attempt: int | None = None) -> None:
@@ -318,7 +304,7 @@ class Record:
             return
         with self._write() as session:
             row = _locked(session, eval_id, attempt)
-            if _has_ended(row):
+            if has_ended(row):
                 return
             for run_id, count in pods.items():
                 note(session, row, happenings.pods_failed(run_id, count), once=True)
@@ -327,18 +313,18 @@ class Record:
         """Scores, or why there are none, of each run that was read; all others keep theirs."""
         with self._write() as session:
             evaluation = _locked(session, eval_id, attempt)
-            if _has_ended(evaluation):
+            if has_ended(evaluation):
                 return
-            rows = {row.run_id: row for row in _runs(session, eval_id)}
+            rows = {row.run_id: row for row in runs_of(session, eval_id)}
             for result in results:
                 session.execute(delete(ScoreRow).where(ScoreRow.eval_id == eval_id, ScoreRow.run_id == result.run_id))
-                _save_result(session, rows[result.run_id], result)
+                save_result(session, rows[result.run_id], result)
                 note(session, evaluation, happenings.result(result), once=True)
 
     def result_digests(self, eval_id: str) -> dict[str, str | None]:
         """SHA-256 of each run's result file as its pod told it, by run id."""
         with self._read() as session:
-            return {row.run_id: row.result_sha256 for row in _runs(session, eval_id)}
+            return {row.run_id: row.result_sha256 for row in runs_of(session, eval_id)}
 
     # ------------------------------------------------------------------ the end
 
@@ -394,13 +380,13 @@ class Record:
         rules: EndRules,
     ) -> bool:
         row.sealed_secrets = row.request_digest = row.request_salt = None
-        if _has_ended(row):
+        if has_ended(row):
             return False
         if error is not None:
-            _fail_unfinished(session, row.eval_id, error)
+            fail_unfinished(session, row.eval_id, error)
         status, error = rules.verdict(self._view(session, row), status, error)
-        _fail_unfinished(session, row.eval_id, error or ErrorInfo(reason="NotFinished", message=""))
-        _end(row, status, error, _last_message(error, _runs(session, row.eval_id)))
+        fail_unfinished(session, row.eval_id, error or ErrorInfo(reason="NotFinished", message=""))
+        end(row, status, error, last_message(error, runs_of(session, row.eval_id)))
         note(session, row, happenings.ended(status, error))
         evaluation = Evaluation.model_validate(row.definition)
         write_messages(session, row.eval_id, rules.last_words(evaluation, self._view(session, row)))
@@ -430,12 +416,13 @@ class Record:
             return self._view(session, _evaluation(session, eval_id))
 
     def _view(self, session: Session, row: EvaluationRow) -> EvaluationView:
-        scores: dict[str, list[Score]] = {}
-        of_evaluation = select(ScoreRow).where(ScoreRow.eval_id == row.eval_id).order_by(ScoreRow.position)
-        for score in session.scalars(of_evaluation):
-            scores.setdefault(score.run_id, []).append(Score.model_validate(score, from_attributes=True))
-        runs = [_run_view(run, scores.get(run.run_id, [])) for run in _runs(session, row.eval_id)]
-        return _view(row, runs, self.admission.place(session, row.eval_id) if is_waiting(row) else None)
+        place = self.admission.place(session, row.eval_id) if is_waiting(row) else None
+        return evaluation_view(session, row, place)
+
+
+def _fingerprint(request_body: bytes) -> dict[str, str]:
+    salt = randomness.token_hex(16)
+    return {"request_salt": salt, "request_digest": _digest(salt, request_body)}
 
 
 def _digest(salt: str, body: bytes) -> str:
@@ -461,60 +448,8 @@ def _check_free(row: EvaluationRow, attempt: int) -> None:
     """Raises unless the evaluation has ended with ``attempt`` and nobody does anything with it."""
     if row.definition.get("deleting"):
         raise EvaluationConflict(f"evaluation {row.eval_id} is being deleted")
-    if not _has_ended(row) or row.attempt != attempt:
+    if not has_ended(row) or row.attempt != attempt:
         raise EvaluationConflict(f"evaluation {row.eval_id} is {row.status} in attempt {row.attempt}; let it end first")
-
-
-def _start_again(row: EvaluationRow) -> None:
-    row.status, row.steps = WorkflowStatus.PENDING, {}
-    row.started_at = row.ended_at = row.cancel_requested_at = row.cancelled_by = None
-    row.error = row.eta_minutes = None
-
-
-def _wait_again(run: RunRow) -> None:
-    """What is known of the run's progress stays: its engine goes on from there."""
-    run.status = JobState.PENDING
-    run.error = run.result_sha256 = run.started_at = run.ended_at = run.duration_seconds = None
-
-
-def _runs(session: Session, eval_id: str) -> list[RunRow]:
-    return list(session.scalars(select(RunRow).where(RunRow.eval_id == eval_id).order_by(RunRow.position)))
-
-
-def _has_ended(row: EvaluationRow) -> bool:
-    """Whether an activity that comes late must not change anything any more."""
-    return WorkflowStatus(row.status).ended
-
-
-def _end(row: EvaluationRow, status: WorkflowStatus, error: ErrorInfo | None, message: str) -> None:
-    row.status = status
-    row.ended_at = row.last_heard_at = utc_now()
-    row.eta_minutes = 0
-    last = {"status": status, "message": message, "at": row.ended_at.isoformat()}
-    row.steps = {step: last if _is_running(entry) else entry for step, entry in row.steps.items()}
-    row.error = None if error is None else error.model_dump(mode="json")
-
-
-def _is_running(step: dict[str, Any]) -> bool:
-    """Whether a step ends with its evaluation: one that had begun."""
-    return bool(step["status"] == WorkflowStatus.RUNNING)
-
-
-def _last_message(error: ErrorInfo | None, runs: list[RunRow]) -> str:
-    """How the step ended that ends with its evaluation; what it said last is not true any more."""
-    if error is not None:
-        return error.sentence()
-    return f"{sum(run.error is None for run in runs)} of {len(runs)} runs completed successfully"
-
-
-def _fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
-    # A Job may have completed without anybody having read its results: such a run is no success either.
-    with_scores = set(session.scalars(select(ScoreRow.run_id).where(ScoreRow.eval_id == eval_id)))
-    for row in _runs(session, eval_id):
-        if row.run_id not in with_scores and row.status != JobState.FAILED:
-            row.status = JobState.FAILED
-            row.ended_at = row.ended_at or utc_now()
-            row.error = error.model_dump(mode="json")
 
 
 def _note_change(
@@ -523,73 +458,3 @@ def _note_change(
     # A sweep that finds a run as it was is no news.
     if after is not None and after != before:
         note(session, evaluation, after)
-
-
-def _apply(row: RunRow, item: RunUpdate) -> None:
-    row.status = item.status
-    row.phase = item.phase or row.phase
-    row.result_sha256 = item.result_sha256 or row.result_sha256
-    row.started_at = item.started_at or row.started_at
-    row.ended_at = item.ended_at or row.ended_at
-    row.error = None if item.error is None else item.error.model_dump(mode="json")
-    if item.progress is not None:
-        row.phase = item.progress.phase
-        row.questions_done, row.questions_total = item.progress.done, item.progress.total
-
-
-def _save_result(session: Session, row: RunRow, result: RunResult) -> None:
-    row.status = JobState.SUCCEEDED if result.succeeded else JobState.FAILED
-    row.error = None if result.error is None else result.error.model_dump(mode="json")
-    row.started_at = result.start_time or row.started_at
-    row.ended_at = result.completion_time or row.ended_at or utc_now()
-    row.duration_seconds = result.duration_seconds
-    if result.questions:
-        row.questions_done, row.questions_total = result.questions["answered"], result.questions["asked"]
-    for position, score in enumerate(result.scores):
-        session.add(ScoreRow(eval_id=row.eval_id, run_id=row.run_id, position=position, **score.model_dump()))
-
-
-def _run_view(row: RunRow, scores: list[Score]) -> RunView:
-    return RunView(
-        run_id=row.run_id,
-        dataset_id=row.dataset_id,
-        attempt=row.attempt,
-        job_name=row.job_name,
-        status=JobState(row.status),
-        progress=Progress.model_validate(
-            {"phase": row.phase or "preparing", "done": row.questions_done, "total": row.questions_total}
-        ),
-        error=None if row.error is None else ErrorInfo.model_validate(row.error),
-        scores=scores,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        duration_seconds=row.duration_seconds,
-    )
-
-
-def _view(row: EvaluationRow, runs: list[RunView], queue: QueueView | None) -> EvaluationView:
-    definition = Evaluation.model_validate(row.definition)
-    pending = {"status": WorkflowStatus.PENDING}
-    return EvaluationView(
-        eval_id=row.eval_id,
-        experiment_id=definition.experiment_id,
-        attempt=row.attempt,
-        status=WorkflowStatus(row.status),
-        model_name=definition.model.model_name,
-        engine=definition.engine,
-        source=definition.source,
-        requested_by=row.requested_by,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        last_heard_at=row.last_heard_at,
-        eta_minutes=row.eta_minutes,
-        error=None if row.error is None else ErrorInfo.model_validate(row.error),
-        cancelled_by=row.cancelled_by,
-        queue=queue,
-        steps=[
-            StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
-            for step in STEPS
-        ],
-        runs=runs,
-    )

@@ -118,7 +118,6 @@ LATE = [
     lambda record: record.pods_failed(EVAL_ID, {"run-b": 3}, attempt=1),
     lambda record: record.save_results(EVAL_ID, [RunResult(run_id="run-a", error=BROKEN)], attempt=1),
     lambda record: record.cancel_requested(EVAL_ID, attempt=1),
-    lambda record: record.fail_unfinished_runs(EVAL_ID, BROKEN, attempt=1),
     lambda record: record.finish(EVAL_ID, WorkflowStatus.FAILED, BROKEN, attempt=1),
 ]
 
