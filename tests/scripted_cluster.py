@@ -1,4 +1,7 @@
-"""Stands where a cluster would be: answers a preflight as a test wants, and remembers what it was asked."""
+"""Stands where a cluster would be: answers a preflight as a test wants, and remembers what it was asked.
+
+Nothing of any evaluation is in it, so that everything can be removed.
+"""
 
 import json
 import threading
@@ -23,7 +26,7 @@ def log(*lines):
 
 
 class ScriptedCluster:
-    """An orchestrator of which only the preflight is asked; set its attributes to make it misbehave."""
+    """An orchestrator that is asked for preflights and removals alone; set its attributes to make it misbehave."""
 
     def __init__(self):
         self.around = READY
@@ -51,6 +54,12 @@ class ScriptedCluster:
         judged = [{"kind": each["kind"], "name": "x", "status": 201, "reason": None, "message": None, "warnings": []}
                   for each in trial.objects]  # fmt: skip
         return {"judged": judged, "probe": {"refused": None, "job": {}, "pods": [GOOD_POD], "log": self._log(trial)}}
+
+    def remove_evaluation(self, eval_id, attempts):
+        """Nothing was there."""
+
+    def remove_results(self, eval_id):
+        """Nothing was there."""
 
     def _log(self, trial):
         asked, lines = trial.questions, []

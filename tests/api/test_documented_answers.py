@@ -27,21 +27,11 @@ ASKED_FOR = ("/evals", "/evals/start", "/evals/validate")
 JSON = {"Content-Type": "application/json"}
 
 
-class Cluster(ScriptedCluster):
-    """Also lets everything be removed."""
-
-    def remove_evaluation(self, eval_id, attempts):
-        """Nothing was there."""
-
-    def remove_results(self, eval_id):
-        """Nothing was there."""
-
-
 class Operation:
     """An operation of a service that has one evaluation."""
 
     def __init__(self, serve, name, **settings):
-        self.cluster = Cluster()
+        self.cluster = ScriptedCluster()
         self.service = serve(orchestrator=self.cluster, DAPR_HTTP_PORT=NOBODY, **settings)
         self.name, self._serve = name, serve
         self.method, self.path = name.split()

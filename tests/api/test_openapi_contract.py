@@ -14,6 +14,7 @@ from budeval.commons.wire import WorkflowStatus
 from budeval.evals.models import ErrorInfo, RunResult, Score
 from tests.api.test_listing import id_of
 from tests.samples import a_request
+from tests.scripted_cluster import ScriptedCluster
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 SECONDS = 200
@@ -31,13 +32,13 @@ NOBODY = 1
 
 @pytest.fixture
 def empty(serve):
-    return serve(DAPR_HTTP_PORT=NOBODY), ()
+    return serve(orchestrator=ScriptedCluster(), DAPR_HTTP_PORT=NOBODY), ()
 
 
 @pytest.fixture
 def filled(serve):
     """A service with evaluations that wait, have scores, and have failed."""
-    service = serve(DAPR_HTTP_PORT=NOBODY)
+    service = serve(orchestrator=ScriptedCluster(), DAPR_HTTP_PORT=NOBODY)
     ids = [id_of(number) for number in range(3)]
     for eval_id in ids:
         assert service.start(a_request(eval_id=eval_id)).status_code == 200
