@@ -27,6 +27,8 @@ class Inventory(NamedTuple):
 
     present: frozenset[str] | None = None
     """Names of data sets whose files are there; None: it is not known yet."""
+    looked_for: frozenset[str] = frozenset()
+    """Names of data sets of which it is known where their files would be."""
     questions: dict[str, int] = {}  # noqa: RUF012 - a value that nobody changes
     """Of those that could be loaded."""
     broken: frozenset[str] = frozenset()
@@ -38,7 +40,9 @@ class Inventory(NamedTuple):
     def described(self, dataset: DatasetInfo) -> DatasetInfo:
         """A data set with what is known of it."""
         name = dataset.dataset_id
-        present = None if self.present is None else name in self.present and name not in self.broken
+        present = None
+        if self.present is not None and name in self.looked_for:
+            present = name in self.present and name not in self.broken
         return dataset.model_copy(update={"present": present, "questions": self.questions.get(name)})
 
 
@@ -111,6 +115,7 @@ class InventoryKeeper:
         with self._lock:
             self._known = Inventory(
                 present=frozenset(report.present) & paths.keys(),
+                looked_for=frozenset(paths),
                 questions=_kept(known.questions, report.present) | counts,
                 broken=(known.broken & frozenset(report.present)) - found.keys() | broken,
                 checked_at=utc_now(),

@@ -108,6 +108,12 @@ def test_data_sets_that_cannot_be_loaded_are_not_there(keeper, cluster):
     assert (described["siqa_gen"], described["piqa_gen"], described["gsm8k_gen"]) == (True, False, False)
 
 
+def test_where_the_files_of_a_data_set_would_be_is_not_always_known(keeper, cluster):
+    engine = get_engine("opencompass")
+    nowhere = next(each for each in engine.datasets() if each.usable and each.dataset_id not in engine.data_paths())
+    assert keeper.refreshed().described(nowhere).present is None
+
+
 def test_a_preflight_leaves_no_place_for_a_look(keeper, preflight):
     with preflight.place(), pytest.raises(PreflightBusy):
         keeper.refreshed()
