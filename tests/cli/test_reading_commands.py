@@ -156,3 +156,20 @@ def test_engines_are_listed_with_their_parameters(request, where):
 
 def test_engines_come_as_json(pipe):
     assert pipe("engines", "--json").json()[0]["name"] == "opencompass"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("show",), "asked for by"),
+        (("datasets", "siqa", "-n", "3"), "siqa_gen"),
+        (("engines",), "opencompass"),
+        (("schema",), "datasets"),
+        (("completion", "bash"), "budeval"),
+        (("start", "-m", "a-model", "-e", "http://127.0.0.1:13200/v1", "-d", "siqa_gen"), "evaluation"),
+    ],
+)
+def test_a_person_at_a_terminal_is_told_too(terminal, client, command, told):
+    last = [client.start(a_request()).eval_id] if command == ("show",) else []
+    output, code = ended(terminal(*command, *last))
+    assert (code, told in output) == (0, True), output
