@@ -12,6 +12,7 @@ from budeval.record.outbox import Outbox
 from tests.postgresql import running_postgresql
 from tests.samples import a_sealer
 
+pytest_plugins = ["tests.scripted_logs"]
 OPEN_SERVICE = {"BUDEVAL_ACCESS": "off", "BUDEVAL_RATE_LIMIT": "none"}
 """Services are for everybody on this machine, as often as they like, but where a test is about just that."""
 

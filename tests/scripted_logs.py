@@ -4,6 +4,9 @@ import threading
 import time
 from datetime import timedelta
 
+import pytest
+
+from budeval.api import log_streams
 from budeval.commons.clock import utc_now
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.jobs.logs import LogFile, PodLog
@@ -70,6 +73,16 @@ class ScriptedLogs:
             self.at_once -= 1
         if self.failing is not None:
             raise self.failing
+
+
+@pytest.fixture
+def scripted_logs(monkeypatch):
+    """The cluster of every service that is made after it, asked often."""
+    scripted = ScriptedLogs()
+    monkeypatch.setattr("budeval.main.AnsibleOrchestrator", lambda *_: scripted)
+    monkeypatch.setattr(log_streams, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(log_streams, "LONGEST_POLL_SECONDS", 0.1)
+    return scripted
 
 
 def deployed(service, eval_id):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import urllib3
 from kubernetes import client, config
 
-from budeval.jobs.names import ATTEMPT_LABEL
+from budeval.ansible.projection import TEXT_LIMIT, cut, name_and_attempt, project_job, project_pod
 from budeval.jobs.progress import last_progress
 
 JsonObject = dict[str, Any]
@@ -40,9 +40,6 @@ LOG_LINES = 200_000
 LOG_BYTES = 32 * 1024 * 1024
 """Of one log; nodes begin a new file at 10 MiB."""
 
-_TEXT_LIMIT = 2000
-"""Characters kept of a message in a status; the termination message has 4096 bytes by contract and is kept whole."""
-_TERMINATION_LIMIT = 4096
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -175,7 +172,7 @@ def remove(
     pods_path = f"/api/v1/namespaces/{_segment(namespace)}/pods"
 
     def found(collection: str) -> list[str]:
-        objects = cluster.collect(collection, selector, _name_and_attempt)
+        objects = cluster.collect(collection, selector, name_and_attempt)
         return [each["name"] for each in objects if before is None or each["attempt"] < before]
 
     def present() -> list[str]:
@@ -226,73 +223,6 @@ def run_logs(
     ]
     # As one text, as in a sweep.
     return {"content": json.dumps(logs)}
-
-
-def project_job(job: JsonObject) -> JsonObject:
-    """The fields of a Job that its status depends on."""
-    metadata, spec, status = job["metadata"], job.get("spec", {}), job.get("status", {})
-    kept = ("active", "ready", "succeeded", "failed", "startTime", "completionTime")
-    return {
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "created": metadata.get("creationTimestamp"),
-        "deleted": metadata.get("deletionTimestamp"),
-        "suspend": spec.get("suspend", False),
-        **{field: status[field] for field in kept if field in status},
-        "conditions": [_condition(condition) for condition in status.get("conditions", [])],
-    }
-
-
-def project_pod(pod: JsonObject) -> JsonObject:
-    """The fields of a pod that tell why it does not run, or how it ended."""
-    metadata, status = pod["metadata"], pod.get("status", {})
-    return {
-        "name": metadata["name"],
-        "job": metadata.get("labels", {}).get("batch.kubernetes.io/job-name"),
-        "job_uid": metadata.get("labels", {}).get("batch.kubernetes.io/controller-uid"),
-        "created": metadata.get("creationTimestamp"),
-        "deleted": metadata.get("deletionTimestamp"),
-        "phase": status.get("phase", "Pending"),
-        "reason": status.get("reason"),
-        "message": _cut(status.get("message")),
-        "conditions": [_condition(condition) for condition in status.get("conditions", [])],
-        "containers": [_container(container) for container in status.get("containerStatuses", [])],
-    }
-
-
-def _name_and_attempt(obj: JsonObject) -> JsonObject:
-    attempt = obj["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1")
-    return {"name": obj["metadata"]["name"], "attempt": int(attempt) if attempt.isdecimal() else 1}
-
-
-def _condition(condition: JsonObject) -> JsonObject:
-    return {
-        "type": condition["type"],
-        "status": condition["status"],
-        "reason": condition.get("reason"),
-        "message": _cut(condition.get("message")),
-        "since": condition.get("lastTransitionTime"),
-    }
-
-
-def _container(container: JsonObject) -> JsonObject:
-    state: JsonObject = container.get("state", {})
-    waiting, ended = state.get("waiting", {}), state.get("terminated", {})
-    return {
-        "running": "running" in state,
-        "ready": container.get("ready", False),
-        "waiting": {"reason": waiting.get("reason"), "message": _cut(waiting.get("message"))} if waiting else None,
-        "terminated": _terminated(ended) if ended else None,
-    }
-
-
-def _terminated(ended: JsonObject) -> JsonObject:
-    return {
-        "reason": ended.get("reason"),
-        "exit_code": ended.get("exitCode"),
-        "signal": ended.get("signal"),
-        "message": (ended.get("message") or "")[:_TERMINATION_LIMIT],
-    }
 
 
 def _add_progress(cluster: Cluster, namespace: str, pods: list[JsonObject]) -> None:
@@ -377,7 +307,7 @@ def _answer(cluster: Cluster, method: str, path: str, body: JsonObject | None = 
     try:
         answer = json.loads(text)
     except ValueError:
-        answer = {"message": _cut(text.decode(errors="replace"))}
+        answer = {"message": cut(text.decode(errors="replace"))}
     return {"status": status, "body": answer}
 
 
@@ -422,24 +352,19 @@ def _error(status: int, body: bytes) -> ClusterError:
         message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
         message = body.decode(errors="replace")
-    return ClusterError(_cut(message) or f"HTTP status {status}", status)
+    return ClusterError(cut(message) or f"HTTP status {status}", status)
 
 
 def _connection_reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
-    return _cut(str(reason)) or type(error).__name__
+    return cut(str(reason)) or type(error).__name__
 
 
 def _warnings(headers: list[str]) -> list[str]:
     """The texts inside headers such as ``299 - "unknown field spec.x"``."""
-    return [
-        match.group(1).replace('\\"', '"')[:_TEXT_LIMIT] for header in headers for match in _WARNING.finditer(header)
-    ]
+    found = [match.group(1) for header in headers for match in _WARNING.finditer(header)]
+    return [text.replace('\\"', '"')[:TEXT_LIMIT] for text in found]
 
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
-
-
-def _cut(text: str | None) -> str | None:
-    return text[:_TEXT_LIMIT] if text else text

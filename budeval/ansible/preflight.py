@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from budeval.ansible.cluster import Cluster, ClusterError, project_job, project_pod
+from budeval.ansible.cluster import Cluster, ClusterError
+from budeval.ansible.projection import project_job, project_pod
 from budeval.jobs.diagnosis import diagnose
 
 JsonObject = dict[str, Any]

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from budeval.cli.errors import UsageProblem
-from budeval.cli.options import EvalArgument, JsonOption, session_of
+from budeval.cli.options import (
+    ApiKeyFile,
+    ApiKeyPrompt,
+    ApiKeyVariable,
+    EvalArgument,
+    JsonOption,
+    PollIntervalOption,
+    WatchOption,
+    session_of,
+)
 from budeval.cli.secret_input import secret_from
 from budeval.cli.watching import follow
 from budeval.client import RetryRequest
@@ -16,7 +25,7 @@ from budeval.client import RetryRequest
 def retry(
     context: typer.Context,
     eval_id: EvalArgument,
-    poll_interval: Annotated[int | None, typer.Option(help="Seconds between two looks at the Jobs.")] = None,
+    poll_interval: PollIntervalOption = None,
     max_checks: Annotated[int | None, typer.Option(help="Looks at the Jobs before it is timed out.")] = None,
     request: Annotated[
         list[str] | None,
@@ -26,13 +35,11 @@ def retry(
         list[str] | None,
         typer.Option(metavar="NAME=QUANTITY", help="Limit of each Job, e.g. memory=4Gi; repeatable."),
     ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the endpoint's key.")
-    ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="File with the endpoint's key; - for input.")] = None,
-    api_key_prompt: Annotated[bool, typer.Option("--api-key-prompt", help="Ask for the endpoint's key.")] = False,
+    api_key_env: ApiKeyVariable = None,
+    api_key_file: ApiKeyFile = None,
+    api_key_prompt: ApiKeyPrompt = False,
     kubeconfig_file: Annotated[Path | None, typer.Option(help="kubeconfig of the evaluation's own cluster.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    watch: WatchOption = False,
     _json: JsonOption = False,
 ) -> None:
     """Run the failed, incomplete or cancelled runs of an evaluation again; questions that were answered stay answered.

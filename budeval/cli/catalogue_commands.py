@@ -39,7 +39,10 @@ def datasets(
          "" if item.questions is None else str(item.questions), ", ".join(item.metrics)]
         for item in listed
     ]  # fmt: skip
-    return session.output.table(DATASET_HEADERS, rows)
+    session.output.table(DATASET_HEADERS, rows)
+    if session.output.terminal and any(item.present is None for item in listed):
+        session.output.note("?: not known; budeval datasets --refresh has the service look at the volume.")
+    return None
 
 
 def engines(context: typer.Context, _json: JsonOption = False) -> None:

@@ -11,7 +11,7 @@ import typer
 from budeval.cli.errors import ExitCode, UsageProblem
 from budeval.cli.evaluation_file import evaluation_schema
 from budeval.cli.gate import InvalidExpression, Verdict, judge, known_subjects, parse_gate
-from budeval.cli.options import DatasetCompletion, EvalArgument, JsonOption, session_of
+from budeval.cli.options import DatasetCompletion, EvalArgument, JsonOption, WatchOption, session_of
 from budeval.cli.output import Output
 from budeval.cli.preflight_commands import start_valid
 from budeval.cli.request_options import with_request_options
@@ -60,7 +60,7 @@ class Status(StrEnum):
 def start(
     context: typer.Context,
     request: EvaluationRequest,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    watch: WatchOption = False,
     validate: Annotated[
         bool, typer.Option("--validate", help="Look first whether it can run, and start it only then.")
     ] = False,

@@ -1,5 +1,6 @@
 """Arguments and options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -57,4 +58,11 @@ EvalArgument = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON.", callback=_remember_json, is_eager=True, show_default=False)
 ]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")]
+PollIntervalOption = Annotated[int | None, typer.Option(help="Seconds between two looks at the Jobs.")]
+ApiKeyVariable = Annotated[
+    str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the endpoint's key.")
+]
+ApiKeyFile = Annotated[Path | None, typer.Option(help="File with the endpoint's key; - for input.")]
+ApiKeyPrompt = Annotated[bool, typer.Option("--api-key-prompt", help="Ask for the endpoint's key.")]
 DatasetCompletion = _datasets

@@ -89,7 +89,10 @@ class Output:
 
 def rich_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table without lines; words that are statuses get their colour."""
-    table = Table(*headers, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, header in enumerate(headers):
+        # The first column is what the others are about, such as an id that somebody copies.
+        table.add_column(header, no_wrap=place == 0, overflow="ignore" if place == 0 else "fold")
     for row in rows:
         table.add_row(*(Text(shown(cell), STATUS_STYLES.get(cell, "")) for cell in row))
     return table

@@ -11,7 +11,7 @@ import typer
 
 from budeval.cli.errors import UsageProblem
 from budeval.cli.evaluation_file import EvaluationFile, checked_evaluation, read_mapping
-from budeval.cli.options import DatasetCompletion
+from budeval.cli.options import ApiKeyFile, ApiKeyPrompt, ApiKeyVariable, DatasetCompletion, PollIntervalOption
 from budeval.cli.secret_input import secret_from
 from budeval.client import DatasetRun, EvaluationRequest
 
@@ -53,15 +53,13 @@ def request_from_options(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="The engine.", show_default=False)] = None,
     experiment: Annotated[UUID | None, typer.Option(help="Experiment it belongs to.")] = None,
-    poll_interval: Annotated[int | None, typer.Option(help="Seconds between two looks at the Jobs.")] = None,
+    poll_interval: PollIntervalOption = None,
     source: Annotated[str | None, typer.Option(help="Who asks; told to subscribers.")] = None,
     topic: Annotated[list[str] | None, typer.Option(help="Pub/sub topic to be notified; repeatable.")] = None,
     eval_id: Annotated[UUID | None, typer.Option(help="An id of your own: starting twice runs once.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with the endpoint's key.")
-    ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="File with the endpoint's key; - for input.")] = None,
-    api_key_prompt: Annotated[bool, typer.Option("--api-key-prompt", help="Ask for the endpoint's key.")] = False,
+    api_key_env: ApiKeyVariable = None,
+    api_key_file: ApiKeyFile = None,
+    api_key_prompt: ApiKeyPrompt = False,
     kubeconfig_file: Annotated[Path | None, typer.Option(help="kubeconfig of another cluster.")] = None,
 ) -> EvaluationRequest:
     """What is asked for by options and a file, of which the options win."""

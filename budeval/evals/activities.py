@@ -27,6 +27,7 @@ from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.settings import Settings
 from budeval.commons.storage_config import StorageConfig
 from budeval.commons.wire import PROGRESS_EVENT, Event, WorkflowStatus, workflow_instance_id
+from budeval.commons.words import counted
 from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.attempts import keeps_scores
@@ -153,7 +154,7 @@ class Activities:
         """The workflow has started: the record and the subscribers learn of it."""
         evaluation = self._definition(request)
         self._record.begin(request.eval_id, attempt=request.attempt)
-        runs = f"{len(evaluation.runs_of_attempt)} runs of {evaluation.model.model_name}"
+        runs = f"{counted(len(evaluation.runs_of_attempt), 'run')} of {evaluation.model.model_name}"
         message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
         started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
         self._notifier.announce(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
@@ -183,7 +184,7 @@ class Activities:
         engine = get_engine(evaluation.engine)
         configs = {run.run_id: engine.run_config(evaluation, run) for run in evaluation.runs_of_attempt}
         self._record.save_engine_configs(request.eval_id, configs, attempt=request.attempt)
-        return _success(f"{len(configs)} configurations of {evaluation.engine}", {"run_ids": list(configs)})
+        return _success(f"{counted(len(configs), 'configuration')} of {evaluation.engine}", {"run_ids": list(configs)})
 
     def deploy_eval_job_v2(self, _ctx: Any, request: StepRequest) -> Response:
         """Creates one Job for each run, or none."""
@@ -197,7 +198,9 @@ class Activities:
             if cancelled():
                 self._orchestrator.delete_eval_jobs(request.eval_id, secrets.kubeconfig_text, attempt=request.attempt)
                 raise EvaluationCancelled("cancelled while its Jobs were made; they were removed again")
-        return _success(f"{len(jobs)} Jobs deployed", {"jobs": [job.model_dump(mode="json") for job in jobs]})
+        return _success(
+            f"{counted(len(jobs), 'Job')} deployed", {"jobs": [job.model_dump(mode="json") for job in jobs]}
+        )
 
     def check_job_status(self, _ctx: Any, request: CheckRequest) -> Response:
         """Status of Jobs in the guide's shape."""
@@ -255,7 +258,7 @@ class Activities:
             deleted = self._orchestrator.delete_eval_jobs(
                 eval_id, secrets.kubeconfig_text, job_names=names, attempt=attempt
             )
-        return _success(f"{len(deleted.jobs)} Jobs removed", deleted.model_dump(mode="json"))
+        return _success(f"{counted(len(deleted.jobs), 'Job')} removed", deleted.model_dump(mode="json"))
 
     def finish_evaluation(self, _ctx: Any, request: FinishRequest) -> Response:
         """Ends the evaluation in the record, erases its secrets and says the last words."""

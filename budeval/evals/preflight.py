@@ -19,6 +19,7 @@ from budeval.commons.errors import (
 from budeval.commons.redaction import redactor
 from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.settings import Settings
+from budeval.commons.words import counted
 from budeval.engines import get_engine
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.job_objects import evaluation_objects
@@ -91,7 +92,7 @@ class Preflight:
         """
         with self.place(), redactor.hiding(secrets.api_key.get_secret_value()):
             around = self._orchestrator.inspect_cluster(secrets.kubeconfig_text)
-            request = ok("request", f"{len(evaluation.runs)} runs of {evaluation.model.model_name}")
+            request = ok("request", f"{counted(len(evaluation.runs), 'run')} of {evaluation.model.model_name}")
             if not around.usable:
                 rest = [*_inner_ids(evaluation), "manifests"]
                 return Validation.of([request, *around.checks, *skipped(rest, "the cluster is not ready for it")])

@@ -2,6 +2,7 @@
 
 from budeval.commons.errors import TemporaryError
 from budeval.commons.wire import STEPS, WorkflowStatus
+from budeval.commons.words import counted
 from budeval.evals.admission import Obstacle
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult
 from budeval.jobs.models import JobState
@@ -25,14 +26,14 @@ _ENDED_TITLES = {
 
 def created(evaluation: Evaluation, by: str) -> Happening:
     """Somebody asked for the evaluation."""
-    message = f"{len(evaluation.runs)} runs of {evaluation.model.model_name}, for {evaluation.source}"
+    message = f"{counted(len(evaluation.runs), 'run')} of {evaluation.model.model_name}, for {evaluation.source}"
     return Happening(Kind.CREATED, "Evaluation requested", message, actor=by)
 
 
 def tried_again(evaluation: Evaluation, by: str) -> Happening:
     """Somebody asked for another attempt."""
     runs = evaluation.runs_of_attempt
-    message = f"{len(runs)} of {len(evaluation.runs)} runs are tried again"
+    message = f"To be tried again: {len(runs)} of {counted(len(evaluation.runs), 'run')}"
     return Happening(Kind.ATTEMPT, f"Attempt {evaluation.attempt} requested", message, actor=by)
 
 
@@ -69,8 +70,8 @@ def woken(message: str) -> Happening:
 
 def pods_failed(run_id: str, count: int) -> Happening:
     """Kubernetes starts another pod."""
-    pods = "1 pod" if count == 1 else f"{count} pods"
-    return Happening(Kind.RETRY, "Run is tried again", f"{pods} failed so far; Kubernetes starts another", run_id)
+    message = f"{counted(count, 'pod')} failed so far; Kubernetes starts another"
+    return Happening(Kind.RETRY, "Run is tried again", message, run_id)
 
 
 def run(row: RunRow) -> Happening | None:

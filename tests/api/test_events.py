@@ -144,7 +144,7 @@ def test_who_comes_back_after_a_cut_connection_misses_nothing_and_hears_nothing_
         happens(service, f"{turn} away a", f"{turn} away b")
     heard += listen(last).take(2)
     told = [message for turn in range(5) for message in (f"{turn} connected", f"{turn} away a", f"{turn} away b")]
-    assert heard == [(1, "1 runs of gpt-oss-20b, for budapp"), *enumerate(told, start=2)]
+    assert heard == [(1, "1 run of gpt-oss-20b, for budapp"), *enumerate(told, start=2)]
 
 
 def test_what_repeats_is_told_again_with_its_count(service, listen):

@@ -39,7 +39,7 @@ def test_what_happened_is_told_in_order_and_after_the_end(service):
         (entry["kind"], entry["run_id"], entry["reason"], entry["message"], entry["actor"], entry["count"])
         for entry in page["items"]
     ] == [
-        ("created", None, None, "1 runs of gpt-oss-20b, for budapp", "api", 1),
+        ("created", None, None, "1 run of gpt-oss-20b, for budapp", "api", 1),
         ("step", None, "RUNNING", "creates Jobs", None, 1),
         ("retry", None, "ClusterUnreachable", "nobody answers", None, 2),
         ("run", RUN_ID, "ImagePullBackOff", "The image cannot be pulled", None, 1),

@@ -22,7 +22,7 @@ from tests.api.test_listing import id_of
 from tests.api.test_start import is_problem
 from tests.cluster import until
 from tests.samples import EVAL_ID, KUBECONFIG, TOKEN, a_request
-from tests.scripted_logs import ScriptedLogs, deployed
+from tests.scripted_logs import deployed
 
 RUN = "test-monitor-pattern-001"
 KEY = "an ordinary/canary+of=a-key"
@@ -30,12 +30,8 @@ PATH = f"/evals/{EVAL_ID}/runs/{RUN}/logs"
 
 
 @pytest.fixture
-def cluster(monkeypatch):
-    scripted = ScriptedLogs()
-    monkeypatch.setattr("budeval.main.AnsibleOrchestrator", lambda *_: scripted)
-    monkeypatch.setattr(log_streams, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(log_streams, "LONGEST_POLL_SECONDS", 0.1)
-    return scripted
+def cluster(scripted_logs):
+    return scripted_logs
 
 
 @pytest.fixture

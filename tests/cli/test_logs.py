@@ -12,16 +12,12 @@ from tests.client.service import complete, run_ids
 from tests.client.test_calls import a_request
 from tests.cluster import until
 from tests.samples import EVAL_ID
-from tests.scripted_logs import ScriptedLogs, deployed
+from tests.scripted_logs import deployed
 
 
 @pytest.fixture(autouse=True)
-def cluster(monkeypatch):
-    scripted = ScriptedLogs()
-    monkeypatch.setattr("budeval.main.AnsibleOrchestrator", lambda *_: scripted)
-    monkeypatch.setattr(log_streams, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(log_streams, "LONGEST_POLL_SECONDS", 0.1)
-    return scripted
+def cluster(scripted_logs):
+    return scripted_logs
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
 
 from budeval.client import Client
 from tests.api.conftest import serve, service, shared
-from tests.client.service import CuttingProxy, url_of
+from tests.client.service import CuttingProxy, http_server, url_of
 
 __all__ = ["serve", "service", "shared"]
 
@@ -26,28 +25,16 @@ def proxy(service):
 @pytest.fixture
 def answering():
     """Starts servers that give one answer to everybody who asks."""
-    started = []
+    with ExitStack() as servers:
 
-    def start(status, body):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
+        def start(status, body):
+            def answer(handler):
                 code, _, phrase = status.partition(" ")
-                self.send_response(int(code), phrase)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                handler.send_response(int(code), phrase)
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
 
-            def log_message(self, *arguments):
-                """Says nothing."""
+            return servers.enter_context(http_server(answer))
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        started.append((server, thread))
-        return f"http://127.0.0.1:{server.server_address[1]}"
-
-    yield start
-    for server, thread in started:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
+        yield start

@@ -2,8 +2,9 @@
 
 import socket
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.evals.models import ErrorInfo, RunResult, Score
@@ -111,3 +112,25 @@ class CuttingProxy:
         for one in (source, target):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def http_server(get):
+    """A server that answers each GET by ``get(handler)``; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            get(self)
+
+        def log_message(self, *arguments):
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)

@@ -1,13 +1,13 @@
 """A service that says when to come back."""
 
-import threading
+import itertools
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
 
 from budeval.client import Client, TooManyRequests, Unauthorized
-from tests.client.service import url_of
+from tests.client.service import http_server, url_of
 from tests.client.test_calls import a_request
 from tests.tokens import OPERATOR, STRANGER, VIEWER, write_tokens
 
@@ -51,37 +51,24 @@ def test_a_refused_token_is_not_tried_again(limited):
 
 @pytest.fixture
 def busy():
-    """Something that says 429 once, with a wait that is told in ``header``."""
-    started = []
+    """Starts servers that say 429 once, with a wait that is told in ``header``."""
+    with ExitStack() as servers:
 
-    def start(header):
-        class Handler(BaseHTTPRequestHandler):
-            calls = 0
+        def start(header):
+            calls = itertools.count()
 
-            def do_GET(self):
-                Handler.calls += 1
+            def answer(handler):
                 body = b'{"name": "a", "role": "viewer"}'
-                self.send_response(429 if Handler.calls == 1 else 200)
+                handler.send_response(429 if next(calls) == 0 else 200)
                 if header is not None:
-                    self.send_header("Retry-After", header)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                    handler.send_header("Retry-After", header)
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
 
-            def log_message(self, *arguments):
-                """Says nothing."""
+            return servers.enter_context(http_server(answer))
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        started.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in started:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
+        yield start
 
 
 @pytest.mark.parametrize("header", [None, "0", "Wed, 21 Oct 2026 07:28:00 GMT", "-1"])

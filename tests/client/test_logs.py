@@ -2,23 +2,18 @@ import threading
 
 import pytest
 
-from budeval.api import log_streams
 from budeval.client import Client, NotFound, UnexpectedAnswer, Unreachable
 from budeval.client.logs import log_path
 from budeval.commons.wire import WorkflowStatus
 from tests.client.service import run_ids
 from tests.client.test_calls import a_request
 from tests.cluster import until
-from tests.scripted_logs import ScriptedLogs, deployed
+from tests.scripted_logs import deployed
 
 
 @pytest.fixture(autouse=True)
-def cluster(monkeypatch):
-    scripted = ScriptedLogs()
-    monkeypatch.setattr("budeval.main.AnsibleOrchestrator", lambda *_: scripted)
-    monkeypatch.setattr(log_streams, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(log_streams, "LONGEST_POLL_SECONDS", 0.1)
-    return scripted
+def cluster(scripted_logs):
+    return scripted_logs
 
 
 @pytest.fixture

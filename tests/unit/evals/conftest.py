@@ -4,8 +4,13 @@ from types import SimpleNamespace
 import pytest
 
 from budeval.commons.errors import PublishFailed, PublishUncertain, SidecarUnavailable
+from budeval.commons.settings import Settings
+from budeval.evals.activities import Activities
 from budeval.evals.notifications import Notifier
-from tests.samples import SECRETS, an_evaluation, job_names
+from budeval.evals.results_processor import ResultsProcessor
+from budeval.jobs.models import ClusterReport, DeletedObjects, DeployedJob, ResultFile
+from budeval.jobs.names import job_name
+from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
 
 
 class Broker:
@@ -50,6 +55,47 @@ class ListeningWorkflows:
         self.events.append((instance_id, event, data))
 
 
+class Cluster:
+    """Stands where the orchestrator would be: what it is asked for, and what it answers."""
+
+    def __init__(self):
+        self.calls = []
+        self.kubeconfigs = set()
+        self.statuses = {}
+        self.files = {}
+        self.error = None
+        self.while_deploying = lambda: None
+
+    def verify_cluster_connection(self, kubeconfig=None, **_options):
+        self._note("verify", kubeconfig)
+        warnings = ["it is nearly full"]
+        return ClusterReport(server_version="v1.34.2", namespace="development", volume_claim="c", warnings=warnings)
+
+    def deploy_eval_jobs(self, objects, kubeconfig=None, **_options):
+        self._note("deploy", kubeconfig)
+        self.objects = objects
+        self.while_deploying()
+        return [DeployedJob(name=name, uid=f"uid-of-{name}") for name in objects.job_names]
+
+    def delete_eval_jobs(self, _eval_id, kubeconfig=None, *, job_names=None, attempt=1):
+        self._note(("delete", job_names) if attempt == 1 else ("delete", job_names, attempt), kubeconfig)
+        return DeletedObjects(jobs=list(job_names or [job_name(EVAL_ID, "run-a"), job_name(EVAL_ID, "run-b")]))
+
+    def check_jobs_status(self, job_ids, kubeconfig=None, **_options):
+        self._note(("check", tuple(job_ids)), kubeconfig)
+        return {name: self.statuses[name] for name in job_ids if name in self.statuses}
+
+    def read_results(self, _eval_id, job_names, kubeconfig=None):
+        self._note("read", kubeconfig)
+        return {name: ResultFile(content=self.files.get(name, b"")) for name in job_names}
+
+    def _note(self, call, kubeconfig):
+        if self.error is not None:
+            raise self.error
+        self.calls.append(call)
+        self.kubeconfigs.add(kubeconfig)
+
+
 @pytest.fixture
 def listening_workflows():
     return ListeningWorkflows()
@@ -80,3 +126,14 @@ def record_evaluation(record):
         return evaluation
 
     return put
+
+
+@pytest.fixture
+def cluster():
+    return Cluster()
+
+
+@pytest.fixture
+def activities(record, notifier, cluster, listening_workflows):
+    settings = Settings(pvc_name="claim")
+    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)

@@ -6,10 +6,9 @@ import logging
 import pytest
 
 from budeval.commons.errors import ClusterUnreachable, DeploymentFailed, EvaluationCancelled
-from budeval.commons.settings import MonitorSettings, Settings
+from budeval.commons.settings import MonitorSettings
 from budeval.commons.wire import Event, WorkflowStatus
 from budeval.evals.activities import (
-    Activities,
     CheckRequest,
     CleanUpRequest,
     ExtractRequest,
@@ -19,9 +18,8 @@ from budeval.evals.activities import (
 )
 from budeval.evals.models import ErrorInfo
 from budeval.evals.monitoring import MonitorState
-from budeval.evals.results_processor import ResultsProcessor
 from budeval.evals.services import evaluation_input
-from budeval.jobs.models import ClusterReport, DeletedObjects, DeployedJob, JobState, JobStatus, Progress, ResultFile
+from budeval.jobs.models import JobState, JobStatus, Progress
 from budeval.jobs.names import job_name
 from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, NOW, TOKEN
 
@@ -30,61 +28,9 @@ NAME_A, NAME_B = job_name(EVAL_ID, "run-a"), job_name(EVAL_ID, "run-b")
 STOPPED = ErrorInfo(reason="MonitoringTimeout", message="late")
 
 
-class Cluster:
-    """Stands where the orchestrator would be: what it is asked for, and what it answers."""
-
-    def __init__(self):
-        self.calls = []
-        self.kubeconfigs = set()
-        self.statuses = {}
-        self.files = {}
-        self.error = None
-        self.while_deploying = lambda: None
-
-    def verify_cluster_connection(self, kubeconfig=None, **_options):
-        self._note("verify", kubeconfig)
-        warnings = ["it is nearly full"]
-        return ClusterReport(server_version="v1.34.2", namespace="development", volume_claim="c", warnings=warnings)
-
-    def deploy_eval_jobs(self, objects, kubeconfig=None, **_options):
-        self._note("deploy", kubeconfig)
-        self.objects = objects
-        self.while_deploying()
-        return [DeployedJob(name=name, uid=f"uid-of-{name}") for name in objects.job_names]
-
-    def delete_eval_jobs(self, _eval_id, kubeconfig=None, *, job_names=None, attempt=1):
-        self._note(("delete", job_names) if attempt == 1 else ("delete", job_names, attempt), kubeconfig)
-        return DeletedObjects(jobs=list(job_names or [NAME_A, NAME_B]))
-
-    def check_jobs_status(self, job_ids, kubeconfig=None, **_options):
-        self._note(("check", tuple(job_ids)), kubeconfig)
-        return {name: self.statuses[name] for name in job_ids if name in self.statuses}
-
-    def read_results(self, _eval_id, job_names, kubeconfig=None):
-        self._note("read", kubeconfig)
-        return {name: ResultFile(content=self.files.get(name, b"")) for name in job_names}
-
-    def _note(self, call, kubeconfig):
-        if self.error is not None:
-            raise self.error
-        self.calls.append(call)
-        self.kubeconfigs.add(kubeconfig)
-
-
 @pytest.fixture(autouse=True)
 def _the_clock_stands_still(monkeypatch):
     monkeypatch.setattr("budeval.evals.activities.utc_now", lambda: NOW)
-
-
-@pytest.fixture
-def cluster():
-    return Cluster()
-
-
-@pytest.fixture
-def activities(record, notifier, cluster, listening_workflows):
-    settings = Settings(pvc_name="claim")
-    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 def a_job(name, status, done=None, **changes):

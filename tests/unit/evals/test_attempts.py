@@ -3,10 +3,9 @@
 import pytest
 
 from budeval.commons.errors import AttemptSuperseded, EvaluationCancelled, EvaluationConflict
-from budeval.commons.settings import MonitorSettings, Settings
+from budeval.commons.settings import MonitorSettings
 from budeval.commons.wire import Event, WorkflowStatus, monitor_instance_id, workflow_instance_id
 from budeval.evals.activities import (
-    Activities,
     CleanUpRequest,
     ExtractRequest,
     FinishRequest,
@@ -17,28 +16,16 @@ from budeval.evals.attempts import RetryChanges, ending, keeps_scores, next_atte
 from budeval.evals.models import AskedResources, ErrorInfo, RunResult, Score
 from budeval.evals.monitoring import MonitorState
 from budeval.evals.notifications import eta_announcement, event_id
-from budeval.evals.results_processor import ResultsProcessor
 from budeval.evals.services import evaluation_input
 from budeval.jobs.models import JobState, JobStatus
 from budeval.jobs.names import job_name, workspace_name
 from tests.samples import EVAL_ID, SECRETS, an_evaluation
-from tests.unit.evals.test_activities import Cluster, a_result
+from tests.unit.evals.test_activities import a_result
 
 BROKEN = ErrorInfo(reason="EndpointUnauthorized", message="401")
 SCORE = Score(dataset="siqa", version="1", metric="accuracy", mode="gen", score=35.42)
 CHANGES = RetryChanges(has_api_key=True, monitor=MonitorSettings())
 SECOND = StepRequest(eval_id=EVAL_ID, attempt=2)
-
-
-@pytest.fixture
-def cluster():
-    return Cluster()
-
-
-@pytest.fixture
-def activities(record, notifier, cluster, listening_workflows):
-    settings = Settings(pvc_name="claim")
-    return Activities(settings, record, notifier, cluster, ResultsProcessor(cluster), listening_workflows)
 
 
 @pytest.fixture
