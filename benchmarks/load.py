@@ -84,9 +84,8 @@ class Listeners:
         async def open_one() -> None:
             async with gate:
                 reader, writer = await asyncio.open_connection(*self._address)
-                writer.write(
-                    f"GET /evals/{eval_id}/events HTTP/1.1\r\nHost: here\r\nLast-Event-ID: {newest}\r\n\r\n".encode()
-                )
+                headers = f"Host: localhost\r\nLast-Event-ID: {newest}\r\n"
+                writer.write(f"GET /evals/{eval_id}/events HTTP/1.1\r\n{headers}\r\n".encode())
                 status = await reader.readline()
                 if b" 200 " not in status:
                     raise RuntimeError(f"a listener was answered {status!r}")

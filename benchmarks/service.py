@@ -47,12 +47,20 @@ QUIET_SECONDS = 5.0
 EVENT_SECONDS = 30.0
 POLL_INTERVAL = {"config_name": "poll_interval", "config_value": 3600}
 
+UNLIMITED = {
+    "BUDEVAL_ACCESS": "off",
+    "BUDEVAL_RATE_LIMIT": "none",
+    "BUDEVAL_MAXIMUM_EVALUATIONS": "none",
+    "BUDEVAL_MAXIMUM_JOBS": "none",
+}
+"""What is measured is the service, not how well it holds callers off."""
+
 
 class Subject(Stack):
     """The service, and what it needs; nobody subscribes."""
 
     def __init__(self, directory: Path, port_base: int, database_url: str) -> None:
-        super().__init__(DaprParts(directory, port_base), {"BUDEVAL_DATABASE_URL": database_url})
+        super().__init__(DaprParts(directory, port_base), {**UNLIMITED, "BUDEVAL_DATABASE_URL": database_url})
         self.service.command[-2] = "benchmarks.counted_service"
 
     @property
