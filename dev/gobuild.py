@@ -1,17 +1,15 @@
 """Building the pinned Go programs, once for each version of their go.mod, into the shared cache."""
 
-import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dev import files
 from dev.console import Line, line
 from dev.errors import StackError
+from dev.locks import locked
 from dev.settings import Settings
 from dev.shell import run_logged
 
@@ -81,11 +79,10 @@ def ensure_programs(settings: Settings, module: GoModule) -> Path:
             "Go is not installed: the stack builds Dapr and Kubernetes from their pinned Go modules. "
             "Install Go 1.26.6 or later and put it on PATH."
         )
-    with line(f"build {module.name}") as current, _lock(target):
-        if target.is_dir():
-            current.note = "built by another checkout"
-        else:
-            _build(settings, module, target, current)
+    with locked(target.with_name(f"{target.name}.lock"), f"build of {module.name}"):
+        if not target.is_dir():
+            with line(f"build {module.name}") as current:
+                _build(settings, module, target, current)
     return target
 
 
@@ -94,7 +91,8 @@ def _build(settings: Settings, module: GoModule, target: Path, progress: Line) -
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     for number, (package, program) in enumerate(zip(module.packages, module.programs, strict=True), 1):
-        progress.note = f"{program} ({number} of {len(module.programs)}), log: {settings.logs}/build-{program}.log"
+        progress.note = f"{program} ({number} of {len(module.programs)})"
+        progress.log = settings.logs / f"build-{program}.log"
         command: list[str | Path] = [
             "go",
             "build",
@@ -108,7 +106,7 @@ def _build(settings: Settings, module: GoModule, target: Path, progress: Line) -
         ]
         run_logged(
             command,
-            settings.logs / f"build-{program}.log",
+            progress.log,
             timeout=BUILD_TIMEOUT_SECONDS,
             cwd=settings.root / "dev" / "go" / module.name,
             env=_environment(),
@@ -120,11 +118,3 @@ def _build(settings: Settings, module: GoModule, target: Path, progress: Line) -
 def _environment() -> dict[str, str]:
     # readonly: nothing but what go.mod and go.sum pin is ever used.
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f"{target.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
