@@ -1,6 +1,5 @@
 """Progress on the terminal: one line for each part, with its state, how long it took and how far it is."""
 
-import os
 import shutil
 import sys
 import threading
@@ -9,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NAME_WIDTH = 34
+NAME_WIDTH = 26
 # A file gets whole lines of a log, within reason; a terminal gets what fits.
 FILE_WIDTH = 200
-LOG_TAIL_BYTES = 4096
 # A log file gets a sign of life this often (s); a terminal gets its line redrawn twice a second.
 HEARTBEAT_SECONDS = 15.0
 REDRAW_SECONDS = 0.5
@@ -27,6 +25,8 @@ class Line:
         self.state = "ready"
         self.note = ""
         self.log: Path | None = None
+        self.step, self.steps = "", 0
+        """How a line of the log begins that is one of so many steps."""
         self.started = time.monotonic()
 
     def elapsed(self) -> float:
@@ -35,8 +35,8 @@ class Line:
 
     def render(self, state: str) -> str:
         """The line as it is now; on a terminal cut where that ends, since it could not be redrawn if it wrapped."""
-        said = _last_line(self.log) if state == WORKING and self.log else ""
-        note = "".join(f"  {part}" for part in (self.note, said) if part)
+        said = self._said() if state == WORKING and self.log else []
+        note = "".join(f"  {part}" for part in (self.note, *said) if part)
         times = f"{state:<9} {self.elapsed():6.1f} s"
         if not sys.stdout.isatty():
             return _cut(f"  {self.name:<{NAME_WIDTH}} {times}{note}", FILE_WIDTH)
@@ -44,17 +44,13 @@ class Line:
         width = shutil.get_terminal_size().columns - 1
         return _cut(f"  {_cut(self.name, NAME_WIDTH):<{NAME_WIDTH}} {times}{note}", width)
 
-
-def _last_line(log: Path) -> str:
-    """The last line of a log that says something, without what a terminal would obey."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return "".join(character for character in said[-1] if character.isprintable()) if said else ""
+    def _said(self) -> list[str]:
+        """How far it is by its log, and the last line there, without what a terminal would obey."""
+        text = self.log.read_text(errors="replace") if self.log and self.log.exists() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        done = sum(line.startswith(self.step) for line in lines) if self.steps else 0
+        last = "".join(character for character in lines[-1] if character.isprintable()) if lines else ""
+        return [f"{min(done, self.steps)} of {self.steps}" if self.steps else "", last]
 
 
 def _cut(text: str, width: int) -> str:

@@ -4,6 +4,7 @@
 imports need nothing but Python.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from dev.shell import run, run_logged
 
 INSTALL_TIMEOUT_SECONDS = 1200.0
 VENV_TIMEOUT_SECONDS = 120.0
+PINNED = re.compile(r"^\S+==", re.MULTILINE)
 
 
 def ensure_virtualenv(settings: Settings, name: str, lock: Path) -> Path:
@@ -42,8 +44,8 @@ def _install(settings: Settings, name: str, folder: Path, lock: Path, progress: 
     """Make the environment in its final place: its scripts hold the path."""
     shutil.rmtree(folder, ignore_errors=True)
     run([sys.executable, "-m", "venv", folder], timeout=VENV_TIMEOUT_SECONDS)
-    progress.log = settings.logs / f"pip-{name}.log"
-    run_logged([*_pip(folder), "--no-deps", *_exactly(lock)], progress.log, timeout=INSTALL_TIMEOUT_SECONDS)
+    # Not what these packages say that they need: the lock has what is used of it.
+    _install_exactly(settings, name, folder, lock, progress, "--no-deps")
 
 
 def ensure_project(settings: Settings, stamp: Path) -> None:
@@ -62,12 +64,9 @@ def ensure_project(settings: Settings, stamp: Path) -> None:
         with line("install Python packages") as progress:
             if not _has_pip(folder):
                 run([sys.executable, "-m", "venv", "--clear", folder], timeout=VENV_TIMEOUT_SECONDS)
-            for name, what in (
-                ("packages", _exactly(settings.root / "requirements.lock")),
-                ("checkout", ["--no-deps", "-e", str(settings.root)]),
-            ):
-                progress.log = settings.logs / f"pip-{name}.log"
-                run_logged([*_pip(folder), *what], progress.log, timeout=INSTALL_TIMEOUT_SECONDS)
+            _install_exactly(settings, "packages", folder, settings.root / "requirements.lock", progress)
+            command = [*_pip(folder), "--no-deps", "-e", settings.root]
+            run_logged(command, settings.logs / "pip-checkout.log", timeout=INSTALL_TIMEOUT_SECONDS)
             for old in folder.glob("installed-*"):
                 old.unlink()
             stamp.touch()
@@ -82,12 +81,15 @@ def _has_pip(folder: Path) -> bool:
     return True
 
 
-def _pip(folder: Path) -> list[str]:
-    return [str(folder / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+def _install_exactly(settings: Settings, name: str, folder: Path, lock: Path, progress: Line, *options: str) -> None:
+    progress.log = settings.logs / f"pip-{name}.log"
+    progress.step, progress.steps = "Collecting ", len(PINNED.findall(lock.read_text()))
+    command = [*_pip(folder), *options, "--require-hashes", "--progress-bar", "off", "-r", lock]
+    run_logged(command, progress.log, timeout=INSTALL_TIMEOUT_SECONDS)
 
 
-def _exactly(lock: Path) -> list[str]:
-    return ["--require-hashes", "-r", str(lock)]
+def _pip(folder: Path) -> list[str | Path]:
+    return [folder / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
 
 
 def main() -> int:

@@ -31,6 +31,14 @@ def test_a_line_says_what_how_far_and_how_long(log: Path) -> None:
     assert " s  daprd (1 of 3)  go: downloading example.com/two v2" in shown
 
 
+def test_steps_are_counted_in_the_log(log: Path) -> None:
+    current = Line("install")
+    current.log, current.step, current.steps = log, "Collecting", 3
+    log.write_text("Collecting one\n  Downloading one\nCollecting two\n")
+
+    assert " s  2 of 3  Collecting two" in current.render("...")
+
+
 def test_what_is_done_does_not_show_the_log(log: Path) -> None:
     current = Line("build dapr")
     current.log = log

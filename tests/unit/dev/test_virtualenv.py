@@ -25,8 +25,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What pip was asked to install."""
     asked: list[list[str]] = []
 
-    def pip(command: Sequence[str], log: Path, *, timeout: float) -> None:
-        asked.append(list(command[command.index("install") + 1 :]))
+    def pip(command: Sequence[str | Path], log: Path, *, timeout: float) -> None:
+        asked.append([str(part) for part in command[command.index("install") + 1 :]])
 
     monkeypatch.setattr(virtualenv, "run_logged", pip)
     return asked
@@ -55,7 +55,8 @@ def test_the_lock_and_the_checkout_are_installed_once(
     ensure_project(checkout, stamp)
 
     lock, own = installed
-    assert lock[-3:] == ["--require-hashes", "-r", str(checkout.root / "requirements.lock")]
+    assert "--require-hashes" in lock
+    assert lock[-2:] == ["-r", str(checkout.root / "requirements.lock")]
     assert own[-2:] == ["-e", str(checkout.root)]
     assert stamp.exists()
 
