@@ -158,6 +158,10 @@ class Settings:
         return self.kubernetes / "budeval.kubeconfig"
 
     @property
+    def kubectl_cache(self) -> Path:
+        return self.kubernetes / "cache"
+
+    @property
     def data(self) -> Path:
         """What lies on the local PersistentVolume."""
         return self.state / "data"

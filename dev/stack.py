@@ -271,7 +271,7 @@ class Stack:
             **environment.sidecar_environment(self.settings, self.runtime),
         }
         if self._starts_cluster:
-            values["KUBECONFIG"] = str(self.settings.admin_kubeconfig)
+            values |= environment.kubectl_environment(self.settings)
         modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.ours else [])]
         programs = [gobuild.binary_directory(self.settings, module) for module in modules]
         path = [self.settings.root / ".venv" / "bin", *programs]

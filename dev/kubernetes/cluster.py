@@ -35,7 +35,7 @@ class Cluster:
         chosen = kubeconfig or self._kubeconfig
         option = [f"--kubeconfig={chosen}"] if chosen else []
         # kubectl would keep what it knows of the cluster in the user's home.
-        environment = {**os.environ, "KUBECACHEDIR": str(self._settings.kubernetes / "cache")}
+        environment = {**os.environ, "KUBECACHEDIR": str(self._settings.kubectl_cache)}
         command = [self._kubectl, *option, *arguments]
         return run(command, timeout=KUBECTL_TIMEOUT_SECONDS, stdin=stdin, env=environment)
 
@@ -73,8 +73,8 @@ class Cluster:
         named = os.environ.get("KUBECONFIG", "")
         found = [Path(part) for part in named.split(os.pathsep) if part] or [Path.home() / ".kube" / "config"]
         if not any(path.is_file() for path in found):
-            says = f"KUBECONFIG={named}" if named else "KUBECONFIG is not set, and"
-            raise StackError(f"{says}: there is no file {found[0]}. It is to lead to the cluster that is used.")
+            says = f"KUBECONFIG is {named}, and" if named else "KUBECONFIG is not set, and"
+            raise StackError(f"{says} there is no file {found[0]}. It is to lead to the cluster that is used.")
 
     def require_service_kubeconfig(self) -> None:
         """Raise StackError unless the service has an identity in this cluster, which answers."""
