@@ -169,6 +169,13 @@ class WorkflowClient:
                 return
             raise _unavailable(error) from error
 
+    def resume(self, instance_id: str) -> None:
+        """Lets an instance go on that somebody suspended. Raises :class:`SidecarUnavailable`."""
+        try:
+            self._connected().resume_workflow(instance_id)
+        except RpcError as error:
+            raise _unavailable(error) from error
+
     def close(self) -> None:
         """Ends the connection."""
         with self._lock:
