@@ -19,6 +19,7 @@ from budeval.commons.redaction import printable
 from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
 from budeval.evals.activities import Activities
 from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
+from budeval.evals.publisher import bound_sidecar_calls
 from budeval.evals.workflows import close_evaluation, evaluate_model, monitor_jobs
 
 logger = logging.getLogger("::EVAL:: Runtime")
@@ -186,6 +187,7 @@ class WorkflowClient:
     def _connected(self) -> DaprWorkflowClient:
         with self._lock:
             if self._client is None:
+                bound_sidecar_calls()
                 self._client = DaprWorkflowClient()
                 strip_foreign_handlers()
             return self._client
