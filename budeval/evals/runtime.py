@@ -28,6 +28,8 @@ HISTORY_CACHE_BYTES = 64 * 1024 * 1024
 """The SDK's cache of histories is unbounded by default; a monitor's history is a few kB."""
 ENDING_SECONDS = 5.0
 """How long a workflow may take to end after its evaluation has: its last activity answers."""
+SHUTDOWN_SECONDS = 3.0
+"""How long activities may take to end at SIGTERM, after the three seconds of requests and the two of the pulse."""
 ACTIVE_STATUSES = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 
 
@@ -91,8 +93,14 @@ class Runtime:
         return self._worker.wait_for_worker_ready(0.05)
 
     def shutdown(self) -> None:
-        """Takes no more work. Waits for running activities: end their playbooks first."""
-        self._worker.shutdown()  # type: ignore[no-untyped-call]
+        """Takes no more work. Waits for running activities, but not for long: end their playbooks first.
+
+        The SDK waits for as long as a sidecar takes to say something. What does not end here ends with the process, and
+        runs again.
+        """
+        stopping = threading.Thread(target=self._worker.shutdown, name="workflow-worker-stop", daemon=True)
+        stopping.start()
+        stopping.join(SHUTDOWN_SECONDS)
 
     def _run(self) -> None:
         try:
