@@ -118,7 +118,7 @@ def test_cancelling_right_after_the_start_ends_it(stack: Stack) -> None:
 def test_what_somebody_suspended_is_cancelled_in_seconds_too(stack: Stack) -> None:
     evaluation = slow_evaluation(stack)
     with stack.workflows() as client:
-        client.suspend_workflow(evaluation.eval_id)
+        client.pause_workflow(evaluation.eval_id)
     cancel_and_end(evaluation)
 
 
