@@ -307,6 +307,8 @@ def _answer(cluster: Cluster, method: str, path: str, body: JsonObject | None = 
     try:
         answer = json.loads(text)
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         answer = {"message": cut(text.decode(errors="replace"))}
     return {"status": status, "body": answer}
 
