@@ -135,6 +135,13 @@ def test_a_cluster_that_is_none_is_told_as_such(server, status, body):
         judge_cluster(answers, "development", "budeval-data")
 
 
+def test_only_so_much_of_an_answer_is_read(server, monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER_BYTES", 1000)
+    with pytest.raises(ClusterError, match="larger than 1000 bytes"):
+        asked(server, lambda *_: page([raw_job("x" * 1000)]))
+    assert asked(server, jobs_only(lambda _: page([raw_job("a")])))["jobs"] == 1
+
+
 def test_a_failing_log_is_not_a_failing_sweep(server):
     progress = json.dumps({"budeval": "progress", "phase": "inference", "done": 3, "total": 9})
 
