@@ -78,6 +78,7 @@ class ActiveEvaluation(BaseModel):
     status: WorkflowStatus
     last_heard_at: datetime
     poll_interval: int
+    cancel_requested_at: datetime | None = None
 
 
 class Record:
