@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
+from budeval.commons.wire import WorkflowStatus
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, EventRow
 from budeval.record.timeline import Happening, note
@@ -58,6 +59,8 @@ class Outbox:
     def add(self, eval_id: str, messages: Sequence[OutgoingMessage], *, attempt: int | None = None) -> None:
         """Writes messages down; one that is there already (same event id and topic) stays as it is.
 
+        What an ``attempt`` still has to say when it has ended is left out: its last words were the last.
+
         Raises:
             EvaluationNotFound: it was deleted.
             AttemptSuperseded: the messages are those of another attempt than the present one.
@@ -65,8 +68,8 @@ class Outbox:
         if not messages:
             return
         with self._write() as session:
-            _check_attempt(session, eval_id, attempt)
-            write_messages(session, eval_id, messages)
+            if attempt is None or _goes_on(session, eval_id, attempt):
+                write_messages(session, eval_id, messages)
 
     def claim_next(self, eval_id: str) -> ClaimedMessage | None:
         """The oldest message to be published, claimed; none when there is none or another publishes right now."""
@@ -136,15 +139,17 @@ class Outbox:
             return list(session.scalars(query))
 
 
-def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
-    if attempt is None:
-        return
-    query = select(EvaluationRow.attempt).where(EvaluationRow.eval_id == eval_id)
-    present = session.scalar(query.with_for_update(read=True))
+def _goes_on(session: Session, eval_id: str, attempt: int) -> bool:
+    """Whether an attempt has not ended; locked, so that it does not end before this transaction does."""
+    query = select(EvaluationRow.attempt, EvaluationRow.status).where(EvaluationRow.eval_id == eval_id)
+    present = session.execute(query.with_for_update(read=True)).one_or_none()
     if present is None:
         raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
-    if present != attempt:
-        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
+    if present.attempt != attempt:
+        raise AttemptSuperseded(
+            f"evaluation {eval_id} is in attempt {present.attempt}; this belongs to attempt {attempt}"
+        )
+    return not WorkflowStatus(present.status).ended
 
 
 def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
