@@ -218,8 +218,7 @@ class Activities:
         if self._record.cancel_requested(state.eval_id, attempt=state.attempt):
             cancelled = Verdict(state=state)
             return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", cancelled, self._progress(cancelled))
-        verdict = self._sweep(state)
-        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes, attempt=state.attempt)
+        verdict = self._recorded(self._sweep(state))
         for run_id in verdict.newly_completed:
             log.info("Job %s completed successfully", run_id)
         for update in verdict.updates:
@@ -312,6 +311,11 @@ class Activities:
         failed_pods = {run_id: status.attempts for run_id, status in statuses.items() if status.retrying}
         self._record.pods_failed(state.eval_id, failed_pods, attempt=state.attempt)
         return judge(state, statuses, utc_now())
+
+    def _recorded(self, verdict: Verdict) -> Verdict:
+        state = verdict.state
+        minutes = self._record.update_runs(state.eval_id, verdict.updates, state.eta_minutes, attempt=state.attempt)
+        return verdict.model_copy(update={"state": state.model_copy(update={"eta_minutes": minutes})})
 
     def _tell_progress(self, verdict: Verdict) -> None:
         announcements = []
