@@ -204,11 +204,12 @@ class Activities:
 
     def check_job_status(self, _ctx: Any, request: CheckRequest) -> Response:
         """Status of Jobs in the guide's shape."""
-        kubeconfig = None
-        if request.eval_id is not None:
-            kubeconfig = self._record.open_secrets(request.eval_id).kubeconfig_text
-        statuses = self._orchestrator.check_jobs_status(request.job_ids, kubeconfig)
-        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
+        eval_id = request.eval_id
+        secrets = EvaluationSecrets() if eval_id is None else self._record.open_secrets(eval_id)
+        with redactor.hiding(secrets.api_key.get_secret_value()):
+            statuses = self._orchestrator.check_jobs_status(request.job_ids, secrets.kubeconfig_text)
+            cleared = {name: _cleared(status) for name, status in statuses.items()}
+        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in cleared.items()}
         return _success("Job status retrieved", {"jobs": jobs})
 
     def monitor_jobs_loop(self, _ctx: Any, state: MonitorState) -> Response:

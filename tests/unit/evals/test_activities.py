@@ -158,6 +158,13 @@ def test_status_of_jobs_is_answered_in_the_guides_shape(activities, cluster, rec
     assert cluster.kubeconfigs == {None}
 
 
+def test_a_status_that_quotes_the_key_is_cleared_of_it(activities, cluster, record_evaluation):
+    record_evaluation()
+    cluster.statuses = {NAME_A: a_job(NAME_A, JobState.FAILED, message=f"refused the key {API_KEY}")}
+    answer = activities.check_job_status(None, CheckRequest(job_ids=[NAME_A], eval_id=EVAL_ID))
+    assert API_KEY not in json.dumps(answer)
+
+
 # ------------------------------------------------------------------ monitoring
 
 
@@ -389,6 +396,7 @@ def test_no_answer_and_no_notification_has_a_secret_in_it(activities, cluster, s
         activities.create_engine_config(None, REQUEST),
         activities.deploy_eval_job_v2(None, REQUEST),
         activities.monitor_jobs_loop(None, state),
+        activities.check_job_status(None, CheckRequest(job_ids=[NAME_A], eval_id=EVAL_ID)),
         activities.extract_job_results(None, ExtractRequest(eval_id=EVAL_ID, job_ids=["run-b"])),
         activities.delete_eval_jobs(None, CleanUpRequest(eval_id=EVAL_ID)),
         activities.finish_evaluation(None, FinishRequest(eval_id=EVAL_ID)),
