@@ -136,7 +136,8 @@ def fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
         if row.run_id not in with_scores and row.status != JobState.FAILED:
             row.status = JobState.FAILED
             row.ended_at = row.ended_at or utc_now()
-            row.error = error.model_dump(mode="json")
+            known = None if row.error is None else ErrorInfo.model_validate(row.error)
+            row.error = error.after(known).model_dump(mode="json")
 
 
 def _run_view(row: RunRow, scores: list[Score]) -> RunView:
