@@ -123,6 +123,16 @@ class Notifier:
             if not self._publish(eval_id, message):
                 return
 
+    def send_again(self, eval_id: str, by: str) -> None:
+        """Publishes what is in doubt after all, because ``by`` knows that it did not arrive.
+
+        Raises:
+            EvaluationNotFound: there is no such evaluation.
+            EvaluationConflict: nothing is in doubt.
+        """
+        self._outbox.send_again(eval_id, by)
+        self.flush(eval_id)
+
     def flush_all(self) -> None:
         """Publishes what waits of every evaluation; for the background task."""
         with self._flushing:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
+from budeval.commons.errors import AttemptSuperseded, EvaluationConflict, EvaluationNotFound
 from budeval.commons.wire import WorkflowStatus
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, EventRow
@@ -99,13 +99,37 @@ class Outbox:
 
     def published(self, message_id: int) -> None:
         """The broker has it."""
-        self._done_with(message_id, happenings.notified)
+        self._done_with(message_id, happenings.notified, in_doubt=False)
 
     def let_be(self, message_id: int) -> None:
         """The broker may have it or not, and it must not come twice: it is not published again."""
-        self._done_with(message_id, happenings.perhaps_notified)
+        self._done_with(message_id, happenings.perhaps_notified, in_doubt=True)
 
-    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> None:
+    def send_again(self, eval_id: str, by: str) -> None:
+        """Messages in doubt are published after all: somebody has looked, and knows that they did not arrive.
+
+        Raises:
+            EvaluationNotFound: there is no such evaluation.
+            EvaluationConflict: nothing is in doubt.
+        """
+        with self._write() as session:
+            evaluation = session.get(EvaluationRow, eval_id, with_for_update={"key_share": True})
+            if evaluation is None:
+                raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+            rows = session.scalars(select(EventRow).where(EventRow.eval_id == eval_id, EventRow.in_doubt)).all()
+            if not rows:
+                raise EvaluationConflict(f"evaluation {eval_id} has no notification whose fate is unknown")
+            for row in rows:
+                row.claimed_at, row.published_at, row.in_doubt = None, None, False
+                note(session, evaluation, happenings.sent_again(row, by))
+
+    def in_doubt(self) -> int:
+        """How many evaluations have messages in doubt."""
+        query = select(func.count(EventRow.eval_id.distinct())).where(EventRow.in_doubt)
+        with Session(self._database) as session:
+            return session.scalar(query) or 0
+
+    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening], *, in_doubt: bool) -> None:
         with self._write() as session:
             # The evaluation before the message: whoever adds to a timeline holds its row.
             evaluation = session.scalars(
@@ -118,7 +142,7 @@ class Outbox:
                 return  # deleted meanwhile, with all that was to be told
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
-                row.published_at = utc_now()
+                row.published_at, row.in_doubt = utc_now(), in_doubt
                 note(session, evaluation, happening(row))
 
     def release(self, message_id: int) -> None:
@@ -157,7 +181,7 @@ def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMe
     if not messages:
         return
     now = utc_now()
-    rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
+    rows = [{"eval_id": eval_id, "created_at": now, "in_doubt": False, **message.model_dump()} for message in messages]
     insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
     session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
 

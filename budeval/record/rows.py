@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
@@ -15,8 +15,8 @@ from budeval.commons.wire import STEPS, WorkflowStatus
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
-from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
-from budeval.record.views import EvaluationView, QueueView, RunView, StepView
+from budeval.record.tables import EvaluationRow, EventRow, RunRow, ScoreRow
+from budeval.record.views import EvaluationView, NotificationsView, QueueView, RunView, StepView, UnknownNotification
 
 
 def new_evaluation(evaluation: Evaluation, requested_by: str, now: datetime) -> dict[str, Any]:
@@ -158,6 +158,14 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
     )
 
 
+def _notifications(session: Session, eval_id: str) -> NotificationsView:
+    columns = (EventRow.event, EventRow.topic, EventRow.in_doubt)
+    unsettled = or_(EventRow.published_at.is_(None), EventRow.in_doubt)
+    rows = session.execute(select(*columns).where(EventRow.eval_id == eval_id, unsettled).order_by(EventRow.id)).all()
+    unknown = [UnknownNotification(event=row.event, topic=row.topic) for row in rows if row.in_doubt]
+    return NotificationsView(waiting=len(rows) - len(unknown), unknown=unknown)
+
+
 def evaluation_view(session: Session, row: EvaluationRow, queue: QueueView | None) -> EvaluationView:
     """Everything about an evaluation that may be shown; ``queue``: its place, where it waits for one."""
     scores: dict[str, list[Score]] = {}
@@ -182,6 +190,7 @@ def evaluation_view(session: Session, row: EvaluationRow, queue: QueueView | Non
         error=None if row.error is None else ErrorInfo.model_validate(row.error),
         cancelled_by=row.cancelled_by,
         queue=queue,
+        notifications=_notifications(session, row.eval_id),
         steps=[
             StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
             for step in STEPS
