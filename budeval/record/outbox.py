@@ -1,10 +1,10 @@
-"""The outbox: notifications are written down first and published from here, in order, each once.
+"""The outbox: notifications are written down first and published from here, to each topic in order, each once.
 
 A message is *claimed*, published and then marked. Whoever dies between the claim and the mark leaves a claim that grows
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -71,13 +71,16 @@ class Outbox:
             if attempt is None or _goes_on(session, eval_id, attempt):
                 write_messages(session, eval_id, messages)
 
-    def claim_next(self, eval_id: str) -> ClaimedMessage | None:
-        """The oldest message to be published, claimed; none when there is none or another publishes right now."""
+    def claim_next(self, eval_id: str, but_to: Collection[str] = ()) -> ClaimedMessage | None:
+        """The oldest message to be published, claimed; none when there is none or another publishes right now.
+
+        ``but_to``: topics whose messages are passed over.
+        """
         now = utc_now()
         with self._write() as session:
             row = session.scalars(
                 select(EventRow)
-                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None))
+                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None), EventRow.topic.not_in(but_to))
                 .order_by(EventRow.id)
                 .limit(1)
                 .with_for_update()
