@@ -25,9 +25,11 @@ OWN_WORDS = frozenset(
 LINGER_SECONDS = 60.0
 """A value stays masked so long after its last use: an error that mentions it is told after the block that used it."""
 
-_BREAK = r"(?:[ \t]*\r?\n(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?[ \t]*)?"
-"""Where a console breaks a long line, and what stands before the next one: a node's time, an indentation."""
-_BREAKS = re.compile(_BREAK.removesuffix("?"))
+_TIME = r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?"
+"""What a node puts before each line."""
+_BEGIN = re.compile(_TIME)
+_BREAK = rf"(?:(?:[ \t\r]*\n{_TIME})+[ \t]*)?"
+"""Where a console breaks a long line, and what stands before the next one."""
 _SHAPES = (
     re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
     re.compile(r"\bsk-[A-Za-z0-9_-]{6,}"),
@@ -120,7 +122,8 @@ class Redactor:
 def _mask_over_lines(text: str, secrets: list[str]) -> str:
     if not secrets or "\n" not in text:
         return text
-    whole = _BREAKS.sub("", text)
+    # Not by one expression: it would try every space of a line anew.
+    whole = "".join(_BEGIN.sub("", line, count=1).strip(" \t\r") for line in text.split("\n"))
     for value in secrets:
         if len(value) >= MINIMUM_ENCODED_LENGTH and value in whole:
             text = _over_lines(value).sub(MASK, text)

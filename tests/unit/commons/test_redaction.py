@@ -92,6 +92,7 @@ def test_a_secret_is_masked_however_it_is_written(written):
         "the key canary-of-\na-long-key was refused",
         "| the key canary-of-   \r\n    a-long-key |",
         "2026-01-01T10:00:00.123456789Z the key canary-of-\n2026-01-01T10:00:00.123456790Z     a-long-key",
+        "the key canary-of-\n \n\n  a-long-key",
         "c\na\nn\na\nr\ny\n-\no\nf\n-\na\n-\nl\no\nn\ng\n-\nk\ne\ny",
     ],
 )
