@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,8 @@ def files_with(
 
 
 def _files(folder: Path, since: float, leave_out: Sequence[Path]) -> Iterator[Path]:
-    for path in folder.rglob("*"):
+    # As it goes on where a directory has gone meanwhile.
+    for path in (Path(place) / name for place, _, names in os.walk(folder) for name in names):
         try:
             status = path.stat()
             if not path.is_file() or path.is_symlink() or status.st_mtime < since:

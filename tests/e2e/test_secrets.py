@@ -38,6 +38,7 @@ def nothing_leaks(system: System, kubeconfig: str) -> Iterator[list[Evaluation]]
         yield evaluations
     assert watch.found == set()
     assert watch.playbooks, "no playbook was ever looked at"
+    assert watch.private_files <= {"request.json", "kubeconfig"}
     assert texts_with(secrets, _texts(system, evaluations)) == []
     assert _files_with(system, secrets, began) == []
     # The search finds what is there, in every place.
