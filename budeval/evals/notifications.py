@@ -97,7 +97,7 @@ def outgoing(evaluation: Evaluation, announcements: Sequence[Announcement]) -> l
 
 
 class Notifier:
-    """Writes announcements into the outbox and publishes from it, in order.
+    """Publishes from the outbox, in order.
 
     A broker that is away stops no evaluation: what could not be published waits in the outbox, and
     :meth:`flush_all` sends it later.
@@ -108,20 +108,11 @@ class Notifier:
         self._publisher = publisher
         self._flushing = threading.Lock()
 
-    def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
-        """Tells every topic of the evaluation, once, however often it is called.
-
-        Raises:
-            AttemptSuperseded: another attempt has begun; nothing is told.
-        """
-        self._outbox.add(evaluation.eval_id, outgoing(evaluation, announcements), attempt=evaluation.attempt)
-        self.flush(evaluation.eval_id)
-
     def flush(self, eval_id: str) -> None:
         """Publishes what waits, in order, until nothing waits, the broker refuses, or another thread is at it."""
-        while (message := self._claim(eval_id)) is not None:
-            if not self._publish(eval_id, message):
-                return
+        message = self._claim(eval_id)
+        while message is not None:
+            message = self._publish(eval_id, message)
 
     def flush_all(self) -> None:
         """Publishes what waits of every evaluation; for the background task."""
@@ -138,8 +129,8 @@ class Notifier:
             return None
         return self._outbox.claim_next(eval_id)
 
-    def _publish(self, eval_id: str, message: ClaimedMessage) -> bool:
-        """Whether the next one may follow."""
+    def _publish(self, eval_id: str, message: ClaimedMessage) -> ClaimedMessage | None:
+        """Answers the next one, claimed; none: there is none, or it may not follow."""
         once = message.event in AT_MOST_ONCE
         if message.uncertain and once:
             return self._let_be(eval_id, message, "whoever began to publish it died")
@@ -150,16 +141,14 @@ class Notifier:
                 return self._let_be(eval_id, message, str(error))
             logger.warning("notification %s of evaluation %s waits: %s", message.event, eval_id, error)
             self._outbox.release(message.id)
-            return False
-        self._outbox.published(message.id)
-        return True
+            return None
+        return self._outbox.published(message.id)
 
-    def _let_be(self, eval_id: str, message: ClaimedMessage, why: str) -> bool:
+    def _let_be(self, eval_id: str, message: ClaimedMessage, why: str) -> ClaimedMessage | None:
         logger.warning(
             "%s of evaluation %s may have been published, and is not sent again: %s", message.event, eval_id, why
         )
-        self._outbox.let_be(message.id)
-        return True
+        return self._outbox.let_be(message.id)
 
 
 # ---------------------------------------------------------------------- announcements that several parts make

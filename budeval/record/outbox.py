@@ -11,12 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
 from budeval.record import happenings
+from budeval.record.database import insert
 from budeval.record.tables import EvaluationRow, EventRow
 from budeval.record.timeline import Happening, note
 
@@ -55,54 +54,20 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: Sequence[OutgoingMessage], *, attempt: int | None = None) -> None:
-        """Writes messages down; one that is there already (same event id and topic) stays as it is.
-
-        Raises:
-            EvaluationNotFound: it was deleted.
-            AttemptSuperseded: the messages are those of another attempt than the present one.
-        """
-        if not messages:
-            return
-        with self._write() as session:
-            _check_attempt(session, eval_id, attempt)
-            write_messages(session, eval_id, messages)
-
     def claim_next(self, eval_id: str) -> ClaimedMessage | None:
         """The oldest message to be published, claimed; none when there is none or another publishes right now."""
-        now = utc_now()
         with self._write() as session:
-            row = session.scalars(
-                select(EventRow)
-                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None))
-                .order_by(EventRow.id)
-                .limit(1)
-                .with_for_update()
-            ).first()
-            if row is None or _claimed(row.claimed_at, now):
-                return None
-            uncertain = row.claimed_at is not None
-            row.claimed_at = now
-            return ClaimedMessage(
-                id=row.id,
-                uncertain=uncertain,
-                event_id=row.event_id,
-                event=row.event,
-                status=row.status,
-                topic=row.topic,
-                message=row.message,
-                body=row.body,
-            )
+            return _claim_next(session, eval_id)
 
-    def published(self, message_id: int) -> None:
-        """The broker has it."""
-        self._done_with(message_id, happenings.notified)
+    def published(self, message_id: int) -> ClaimedMessage | None:
+        """The broker has it; answers the next one as :meth:`claim_next` does."""
+        return self._done_with(message_id, happenings.notified)
 
-    def let_be(self, message_id: int) -> None:
-        """The broker may have it or not, and it must not come twice: it is not published again."""
-        self._done_with(message_id, happenings.perhaps_notified)
+    def let_be(self, message_id: int) -> ClaimedMessage | None:
+        """The broker may have it or not, and it must not come twice: it is not published again. Answers the next."""
+        return self._done_with(message_id, happenings.perhaps_notified)
 
-    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> None:
+    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> ClaimedMessage | None:
         with self._write() as session:
             # The evaluation before the message: whoever adds to a timeline holds its row.
             evaluation = session.scalars(
@@ -112,11 +77,12 @@ class Outbox:
                 .with_for_update(key_share=True, of=EvaluationRow)
             ).one_or_none()
             if evaluation is None:
-                return  # deleted meanwhile, with all that was to be told
+                return None  # deleted meanwhile, with all that was to be told
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
                 row.published_at = utc_now()
                 note(session, evaluation, happening(row))
+            return _claim_next(session, evaluation.eval_id)
 
     def release(self, message_id: int) -> None:
         """The broker said no: anyone may try again."""
@@ -136,25 +102,41 @@ class Outbox:
             return list(session.scalars(query))
 
 
-def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
-    if attempt is None:
-        return
-    query = select(EvaluationRow.attempt).where(EvaluationRow.eval_id == eval_id)
-    present = session.scalar(query.with_for_update(read=True))
-    if present is None:
-        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
-    if present != attempt:
-        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
-
-
 def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
-    """Writes messages down in the transaction of what they tell."""
+    """Writes messages down in the transaction of what they tell.
+
+    One that is there already (same event id and topic) stays as it is.
+    """
     if not messages:
         return
     now = utc_now()
     rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-    session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    session.execute(insert(session, EventRow).on_conflict_do_nothing(), rows)
+
+
+def _claim_next(session: Session, eval_id: str) -> ClaimedMessage | None:
+    now = utc_now()
+    row = session.scalars(
+        select(EventRow)
+        .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None))
+        .order_by(EventRow.id)
+        .limit(1)
+        .with_for_update()
+    ).first()
+    if row is None or _claimed(row.claimed_at, now):
+        return None
+    uncertain = row.claimed_at is not None
+    row.claimed_at = now
+    return ClaimedMessage(
+        id=row.id,
+        uncertain=uncertain,
+        event_id=row.event_id,
+        event=row.event,
+        status=row.status,
+        topic=row.topic,
+        message=row.message,
+        body=row.body,
+    )
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:
