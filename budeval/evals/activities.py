@@ -6,8 +6,9 @@ opened here, in the activity that needs them, and appear in no input, output or 
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ from budeval.evals.monitoring import (
 from budeval.evals.notifications import (
     Notifier,
     eta_announcement,
+    outgoing,
     progress_announcement,
     status_announcement,
 )
@@ -53,6 +55,7 @@ from budeval.jobs.models import EvaluationObjects, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.record import Record, happenings
+from budeval.record.outbox import OutgoingMessage
 
 Response = dict[str, Any]
 
@@ -152,20 +155,15 @@ class Activities:
 
     def begin_evaluation(self, _ctx: Any, request: StepRequest) -> None:
         """The workflow has started: the record and the subscribers learn of it."""
-        evaluation = self._definition(request)
-        self._record.begin(request.eval_id, attempt=request.attempt)
-        runs = f"{counted(len(evaluation.runs_of_attempt), 'run')} of {evaluation.model.model_name}"
-        message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
-        started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
-        self._notifier.announce(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
+        self._record.begin(request.eval_id, _first_words, attempt=request.attempt)
+        self._notifier.flush(request.eval_id)
 
     def announce_step(self, _ctx: Any, news: StepNews) -> None:
         """A step began or ended."""
-        self._record.step(news.eval_id, news.event, news.status, news.message, attempt=news.attempt)
         announcement = Announcement(event=news.event, status=news.status, title=news.title, message=news.message)
         if news.status is WorkflowStatus.FAILED and keeps_scores(self._record.view(news.eval_id)):
             announcement = announcement.model_copy(update={"status": WorkflowStatus.RUNNING, "sequence": "failed"})
-        self._notifier.announce(self._definition(news), [announcement])
+        self._step(news, news.event, news.status, news.message, [announcement])
 
     # ------------------------------------------------------------------ steps
 
@@ -269,14 +267,26 @@ class Activities:
 
     # ------------------------------------------------------------------ parts
 
+    def _step(
+        self,
+        request: StepRequest | MonitorState,
+        event: Event,
+        status: WorkflowStatus,
+        message: str,
+        announcements: Sequence[Announcement],
+    ) -> None:
+        """The record and the subscribers learn of a step."""
+        words = partial(outgoing, announcements=announcements)
+        self._record.step(request.eval_id, event, status, message, words, attempt=request.attempt)
+        self._notifier.flush(request.eval_id)
+
     def _definition(self, request: StepRequest) -> Evaluation:
         return self._record.definition(request.eval_id, attempt=request.attempt)
 
     @contextmanager
     def _secrets(self, request: StepRequest | MonitorState) -> Iterator[EvaluationSecrets]:
         eval_id = request.eval_id
-        self._record.heard(eval_id, attempt=request.attempt)
-        secrets = self._record.open_secrets(eval_id)
+        secrets = self._record.heard(eval_id, attempt=request.attempt)
         with redactor.hiding(secrets.api_key.get_secret_value()):
             try:
                 yield secrets
@@ -319,22 +329,14 @@ class Activities:
         return verdict.model_copy(update={"state": state.model_copy(update={"eta_minutes": minutes})})
 
     def _tell_progress(self, verdict: Verdict) -> None:
-        announcements = []
-        state = verdict.state
-        if verdict.progress_message is not None:
-            self._record.step(
-                state.eval_id,
-                Event.MONITOR,
-                WorkflowStatus.RUNNING,
-                verdict.progress_message,
-                attempt=state.attempt,
-            )
-            runs = self._record.view(state.eval_id).runs
-            announcements.append(progress_announcement(verdict.progress_message, state.check_count, runs))
-            if state.eta_minutes < FIRST_ETA_MINUTES:
-                announcements.append(eta_announcement(state.eta_minutes))
-        if announcements:
-            self._notifier.announce(self._record.definition(state.eval_id, attempt=state.attempt), announcements)
+        state, message = verdict.state, verdict.progress_message
+        if message is None:
+            return
+        runs = self._record.view(state.eval_id).runs
+        announcements = [progress_announcement(message, state.check_count, runs)]
+        if state.eta_minutes < FIRST_ETA_MINUTES:
+            announcements.append(eta_announcement(state.eta_minutes))
+        self._step(state, Event.MONITOR, WorkflowStatus.RUNNING, message, announcements)
 
     def _progress(self, verdict: Verdict) -> dict[str, Any]:
         """For the custom status of workflows: numbers alone, since each stays in a history."""
@@ -375,6 +377,13 @@ class Activities:
 
 CLIENT_CLOSED_REQUEST = 499
 """Not in :class:`http.HTTPStatus`; widely used for a request that its client gave up."""
+
+
+def _first_words(evaluation: Evaluation) -> list[OutgoingMessage]:
+    runs = f"{counted(len(evaluation.runs_of_attempt), 'run')} of {evaluation.model.model_name}"
+    message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
+    started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
+    return outgoing(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
 
 
 def _success(message: str, param: dict[str, Any]) -> Response:

@@ -97,7 +97,7 @@ def outgoing(evaluation: Evaluation, announcements: Sequence[Announcement]) -> l
 
 
 class Notifier:
-    """Writes announcements into the outbox and publishes from it, in order.
+    """Publishes from the outbox, in order.
 
     A broker that is away stops no evaluation: what could not be published waits in the outbox, and
     :meth:`flush_all` sends it later.
@@ -107,15 +107,6 @@ class Notifier:
         self._outbox = outbox
         self._publisher = publisher
         self._flushing = threading.Lock()
-
-    def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
-        """Tells every topic of the evaluation, once, however often it is called.
-
-        Raises:
-            AttemptSuperseded: another attempt has begun; nothing is told.
-        """
-        self._outbox.add(evaluation.eval_id, outgoing(evaluation, announcements), attempt=evaluation.attempt)
-        self.flush(evaluation.eval_id)
 
     def flush(self, eval_id: str) -> None:
         """Publishes what waits, to each topic in order until it is refused, unless another thread is at it.

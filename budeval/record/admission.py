@@ -71,15 +71,15 @@ class Admission:
         """
         row.admitted_at = None
         session.flush()
-        asking = _asking(session, EvaluationRow.eval_id == row.eval_id)[0]
-        waiting = [other for other in _waiting(session) if other.eval_id != row.eval_id]
+        waiting = {each.eval_id: each for each in _waiting(session)}
+        asking = waiting.pop(row.eval_id)
         self._refuse_too_large(asking)
-        row.last_heard_at = _behind_all(session, row.eval_id)
-        obstacle = decide(self._limits, _running(session), [*waiting, asking])[row.eval_id]
+        row.last_heard_at = _behind_all(session, row.eval_id) if waiting else utc_now()
+        obstacle = decide(self._limits, _running(session), [*waiting.values(), asking])[row.eval_id]
         if obstacle is None:
             row.admitted_at = row.last_heard_at
             return
-        self._refuse_to_queue(asking, waiting, obstacle)
+        self._refuse_to_queue(asking, list(waiting.values()), obstacle)
         note(session, row, happenings.queued(len(waiting) + 1, obstacle))
 
     def admit(self) -> list[str]:

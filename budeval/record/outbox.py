@@ -11,13 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import AttemptSuperseded, EvaluationConflict, EvaluationNotFound
-from budeval.commons.wire import WorkflowStatus
+from budeval.commons.errors import EvaluationConflict, EvaluationNotFound
 from budeval.record import happenings
+from budeval.record.database import insert
 from budeval.record.tables import EvaluationRow, EventRow
 from budeval.record.timeline import Happening, note
 
@@ -55,21 +54,6 @@ class Outbox:
     def _write(self) -> Iterator[Session]:
         with Session(self._writing) as session, session.begin():
             yield session
-
-    def add(self, eval_id: str, messages: Sequence[OutgoingMessage], *, attempt: int | None = None) -> None:
-        """Writes messages down; one that is there already (same event id and topic) stays as it is.
-
-        What an ``attempt`` still has to say when it has ended is left out: its last words were the last.
-
-        Raises:
-            EvaluationNotFound: it was deleted.
-            AttemptSuperseded: the messages are those of another attempt than the present one.
-        """
-        if not messages:
-            return
-        with self._write() as session:
-            if attempt is None or _goes_on(session, eval_id, attempt):
-                write_messages(session, eval_id, messages)
 
     def claim_next(self, eval_id: str, but_to: Collection[str] = ()) -> ClaimedMessage | None:
         """The oldest message to be published, claimed; none when there is none or another publishes right now.
@@ -166,27 +150,16 @@ class Outbox:
             return list(session.scalars(query))
 
 
-def _goes_on(session: Session, eval_id: str, attempt: int) -> bool:
-    """Whether an attempt has not ended; locked, so that it does not end before this transaction does."""
-    query = select(EvaluationRow.attempt, EvaluationRow.status).where(EvaluationRow.eval_id == eval_id)
-    present = session.execute(query.with_for_update(read=True)).one_or_none()
-    if present is None:
-        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
-    if present.attempt != attempt:
-        raise AttemptSuperseded(
-            f"evaluation {eval_id} is in attempt {present.attempt}; this belongs to attempt {attempt}"
-        )
-    return not WorkflowStatus(present.status).ended
-
-
 def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
-    """Writes messages down in the transaction of what they tell."""
+    """Writes messages down in the transaction of what they tell.
+
+    One that is there already (same event id and topic) stays as it is.
+    """
     if not messages:
         return
     now = utc_now()
     rows = [{"eval_id": eval_id, "created_at": now, "in_doubt": False, **message.model_dump()} for message in messages]
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-    session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    session.execute(insert(session, EventRow).on_conflict_do_nothing(), rows)
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

@@ -3,7 +3,7 @@
 from budeval.commons.wire import WorkflowStatus
 from budeval.record.outbox import Outbox, OutgoingMessage
 from tests.api.test_start import is_problem
-from tests.samples import EVAL_ID, a_request
+from tests.samples import EVAL_ID, a_request, write_down
 
 RESULTS = OutgoingMessage(
     event_id="1", event="results", status="COMPLETED", topic="budapp-notifications", message="1 of 1", body={}
@@ -13,7 +13,7 @@ RESULTS = OutgoingMessage(
 def in_doubt(service):
     """Whoever published the results of the evaluation died in its middle."""
     outbox = Outbox(service.database)
-    outbox.add(EVAL_ID, [RESULTS])
+    write_down(outbox, [RESULTS])
     outbox.let_be(outbox.claim_next(EVAL_ID).id)
 
 

@@ -11,6 +11,7 @@ from budeval.evals.models import ErrorInfo, NotificationMetadata, RunResult, Sco
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record import Record
+from budeval.record.outbox import OutgoingMessage
 from tests.samples import API_KEY, EVAL_ID, SECRETS, TOKEN, a_sealer, an_evaluation, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
@@ -208,6 +209,40 @@ def test_every_sign_of_life_is_remembered(record, evaluation):
         sign()
         times.append(heard_at())
     assert times == sorted(set(times))
+
+
+def message(event_id):
+    return OutgoingMessage(event_id=event_id, event="eta", status="RUNNING", topic="t", message="", body={})
+
+
+def test_what_is_told_about_a_step_is_written_down_with_it_and_once(record, outbox, evaluation):
+    def words(asked):
+        assert asked == evaluation
+        return [message("one")]
+
+    twice(lambda: record.begin(EVAL_ID, words))
+    twice(lambda: record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", lambda _: [message("two")]))
+    told = []
+    while (claimed := outbox.claim_next(EVAL_ID)) is not None:
+        told.append(claimed.event_id)
+        outbox.published(claimed.id)
+    assert told == ["one", "two"]
+
+
+def test_what_cannot_be_told_is_not_recorded(record, evaluation):
+    def words(_):
+        raise RuntimeError("no words")
+
+    with pytest.raises(RuntimeError):
+        record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", words)
+    assert {step.status for step in record.view(EVAL_ID).steps} == {"PENDING"}
+
+
+def test_not_a_word_is_told_late_about_an_evaluation_that_has_ended(record, outbox, evaluation):
+    record.finish(EVAL_ID, WorkflowStatus.TERMINATED)
+    record.begin(EVAL_ID, lambda _: [message("one")])
+    record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", lambda _: [message("two")])
+    assert outbox.claim_next(EVAL_ID) is None
 
 
 def test_a_step_shows_its_newest_status(record, evaluation):

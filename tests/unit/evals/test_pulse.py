@@ -14,7 +14,7 @@ from budeval.evals.services import evaluation_input
 from budeval.jobs.names import job_name
 from budeval.record import Record
 from budeval.record.record import ActiveEvaluation
-from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, announce, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 MONITOR_ID = f"{EVAL_ID}-monitor"
@@ -207,7 +207,7 @@ def test_what_fails_for_one_evaluation_keeps_it_from_no_other(pulse, workflows, 
 
 def test_a_beat_publishes_what_waits(pulse, notifier, broker, record_evaluation):
     broker.refuses = lambda _topic, _body: True
-    notifier.announce(record_evaluation(), [eta_announcement(1)])
+    announce(notifier, record_evaluation(), [eta_announcement(1)])
     broker.refuses = lambda _topic, _body: False
     pulse.beat(utc_now())
     assert broker.told == ["eta.RUNNING"]
