@@ -16,6 +16,7 @@ from budeval.access.authentication import Authenticator, authenticator_for
 from budeval.ansible.runner import PlaybookRunner
 from budeval.api.access import Gate, document_access, whoami_router
 from budeval.api.attempts import attempts_router
+from budeval.api.documentation import documentation_router
 from budeval.api.health import Readiness, health_router
 from budeval.api.links import document_links
 from budeval.api.log_streams import LogStreams
@@ -128,6 +129,8 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
         version=__version__,
         summary="Durable LLM evaluations on Kubernetes",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.open_streams = OpenStreams()
     metrics = Metrics(joined.record, joined.outbox)
@@ -140,6 +143,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(whoami_router())
+    app.include_router(documentation_router())
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime, authenticator)))
     app.include_router(metrics.router())
     document_problems(app)

@@ -201,7 +201,3 @@ def test_an_unexpected_error_says_nothing_of_its_inside(serve, caplog):
     assert problem["title"] == "Internal error"
     assert "division" not in str(problem)
     assert "division by zero" in caplog.text
-
-
-def test_the_documentation_page_is_served(shared):
-    assert shared.client.get("/docs").status_code == 200
