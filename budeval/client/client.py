@@ -254,10 +254,10 @@ class Client:
         present: bool | None = None,
         refresh: bool = False,
     ) -> Iterator[Dataset]:
-        """The data sets that engines know; with ``refresh`` the volume is looked at first, which takes seconds."""
+        """The data sets that engines know; with ``refresh`` the volume is looked at first: seconds, for operators."""
         wanted = {"engine": engine, "search": search, "usable": _flag(usable), "present": _flag(present)}
         if refresh:
-            self._send("GET", "/datasets", params={"refresh": "true", "limit": "1"}, timeout=LOOKING_TIMEOUT)
+            self._send("POST", "/datasets/refresh", timeout=LOOKING_TIMEOUT)
         return self._pages(Dataset, "/datasets", wanted, PAGE_SIZE)
 
     def engines(self) -> list[EngineInfo]:

@@ -165,7 +165,7 @@ def too_many_preflights(ask):
 
 def nobody_can_look(ask):
     ask.cluster.error = TemporaryError("the cluster is away")
-    return ask(params={"refresh": "true"})
+    return ask()
 
 
 STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 429: no_place,
@@ -206,7 +206,8 @@ PROVOKED = {
     },
     "GET /whoami": {200: well},
     "GET /engines": {200: well, 422: no_limit},
-    "GET /datasets": {200: well, 422: no_limit, 503: nobody_can_look},
+    "GET /datasets": {200: well, 422: no_limit},
+    "POST /datasets/refresh": {200: well, 503: nobody_can_look},
     "GET /livez": {200: well},
     "GET /readyz": {200: well_with_a_sidecar, 503: well},
     "GET /metrics": {200: well, 503: the_record_is_away},

@@ -133,7 +133,7 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert set(openapi["paths"]) == {
         "/evals", "/evals/start", "/evals/validate", "/evals/{eval_id}", "/evals/{eval_id}/cancel",
         "/evals/{eval_id}/retry", "/evals/{eval_id}/results", "/evals/{eval_id}/timeline", "/evals/{eval_id}/events",
-        "/evals/{eval_id}/runs/{run_id}/logs", "/engines", "/datasets", "/whoami",
+        "/evals/{eval_id}/runs/{run_id}/logs", "/engines", "/datasets", "/datasets/refresh", "/whoami",
         "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     for schema in openapi["components"]["schemas"].values():
