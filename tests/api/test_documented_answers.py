@@ -117,6 +117,11 @@ def with_a_log(ask):
         return ask()
 
 
+def all_of_the_log_was_received(ask):
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "complete"}
+    return ask(params={"follow": "true"}, headers=headers)
+
+
 def the_cluster_refuses(ask):
     def refuse(*_):
         raise ClusterUnauthorized("who are you")
@@ -183,6 +188,7 @@ PROVOKED = {
     "GET /evals/{eval_id}/runs/{run_id}/logs": {
         **SHOWN,
         200: with_a_log,
+        204: all_of_the_log_was_received,
         410: the_kubeconfig_is_erased,
         502: the_cluster_refuses,
     },
