@@ -66,6 +66,7 @@ def write_environment(settings: Settings, values: Mapping[str, str], path: Seque
     lines = [
         "# Written by `make up`; contains secrets.",
         *(f"export {name}={shlex.quote(value)}" for name, value in values.items()),
+        f"export BUDEVAL_SERVER=http://127.0.0.1:{settings.ports.service}",
         f"export DAPR_RUNTIME_PATH={shlex.quote(str(runtime_path))}",
         f'export PATH={shlex.quote(prefix)}:"$PATH"',
     ]
