@@ -213,16 +213,23 @@ def run_logs(
 
     Args:
         read: what was read before: ``pod``, and ``since``, a time from which to go on. Where that pod is not the newest
-            any more, the logs of those after it come too. Empty: begin with the newest pod.
+            any more, the logs of those after it come too. A time alone: begin with the pod that there was then. Empty:
+            with the newest one.
         limit_bytes: of each log only the end of this size.
     """
     gc.disable()
     found = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
     pods = sorted(found, key=lambda pod: (pod["created"] or "", pod["name"]))
+    since = read.get("since")
     known = [position for position, pod in enumerate(pods) if pod["name"] == read.get("pod")]
+    if not known and since and not read.get("pod"):
+        before = [position for position, pod in enumerate(pods) if (pod["created"] or "") <= since]
+        chosen = pods[max(before, default=0) :]
+    else:
+        chosen = pods[known[0] :] if known else pods[-1:]
     logs = [
-        _pod_log(cluster, namespace, pod, container, read.get("since") if known and not later else None, limit_bytes)
-        for later, pod in enumerate(pods[known[0] :] if known else pods[-1:])
+        _pod_log(cluster, namespace, pod, container, since if known and not later else None, limit_bytes)
+        for later, pod in enumerate(chosen)
     ]
     # As one text, as in a sweep.
     return {"content": json.dumps(logs)}

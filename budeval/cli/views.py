@@ -11,7 +11,7 @@ from rich.text import Text
 from budeval.cli.output import STATUS_STYLES, shown
 from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run, TimelineEntry
 
-SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created")
+SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created", "attempt")
 RUN_HEADERS = ("run", "data set", "status", "questions", "scores")
 RESULT_HEADERS = ("data set", "version", "metric", "mode", "score", "status", "reason")
 MARKS = {"PENDING": "·", "RUNNING": "▸", "COMPLETED": "✓"}
@@ -57,6 +57,7 @@ def summary_row(summary: EvaluationSummary) -> list[str]:
         runs + failed,
         "waiting" if summary.queued else minutes_left(summary.eta_minutes, summary.status),
         when(summary.created_at),
+        str(summary.attempt) if summary.attempt > 1 else "",
     ]
 
 

@@ -186,6 +186,8 @@ class EvaluationSummary(Answer):
 
     eval_id: str
     experiment_id: str | None = None
+    attempt: int = 1
+    """1, and one more for each retry."""
     status: str
     queued: bool = False
     """Whether it waits for a place."""

@@ -134,7 +134,7 @@ class Activities:
         self._orchestrator = orchestrator
         self._results = results
         self._workflows = workflows
-        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+        self._overlay = PodTemplateOverlay.from_settings(settings.pod_template_overlay)
 
     def all(self) -> list[Callable[..., Any]]:
         """The methods to be registered, each under its own name."""

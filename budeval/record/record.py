@@ -444,7 +444,7 @@ class Record:
             return self._view(session, _evaluation(session, eval_id))
 
     def _view(self, session: Session, row: EvaluationRow) -> EvaluationView:
-        place = self.admission.place(session, row.eval_id) if is_waiting(row) else None
+        place = self.admission.place(session, row) if is_waiting(row) else None
         return evaluation_view(session, row, place)
 
 

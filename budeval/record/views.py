@@ -97,6 +97,8 @@ class EvaluationSummary(BaseModel):
 
     eval_id: str
     experiment_id: str | None
+    attempt: int
+    """1, and one more for each retry."""
     status: WorkflowStatus
     queued: bool
     """Whether it waits for a place."""

@@ -118,6 +118,11 @@ def with_a_log(ask):
         return ask()
 
 
+def all_of_the_log_was_received(ask):
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "complete"}
+    return ask(params={"follow": "true"}, headers=headers)
+
+
 def the_cluster_refuses(ask):
     def refuse(*_):
         raise ClusterUnauthorized("who are you")
@@ -171,7 +176,7 @@ def too_many_preflights(ask):
 
 def nobody_can_look(ask):
     ask.cluster.error = TemporaryError("the cluster is away")
-    return ask(params={"refresh": "true"})
+    return ask()
 
 
 STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 429: no_place,
@@ -189,6 +194,7 @@ PROVOKED = {
     "GET /evals/{eval_id}/runs/{run_id}/logs": {
         **SHOWN,
         200: with_a_log,
+        204: all_of_the_log_was_received,
         410: the_kubeconfig_is_erased,
         502: the_cluster_refuses,
     },
@@ -213,7 +219,8 @@ PROVOKED = {
     },
     "GET /whoami": {200: well},
     "GET /engines": {200: well, 422: no_limit},
-    "GET /datasets": {200: well, 422: no_limit, 503: nobody_can_look},
+    "GET /datasets": {200: well, 422: no_limit},
+    "POST /datasets/refresh": {200: well, 503: nobody_can_look},
     "GET /livez": {200: well},
     "GET /readyz": {200: well_with_a_sidecar, 503: well},
     "GET /metrics": {200: well, 503: the_record_is_away},

@@ -153,16 +153,28 @@ def refused_start(tmp_path, **variables):
     return done.stderr
 
 
+OFF = {"BUDEVAL_ACCESS": "off"}
 REFUSED_STARTS = [
     ({}, ["BUDEVAL_TOKENS_FILE", "BUDEVAL_TOKENS_SECRET_STORE", "BUDEVAL_OIDC_ISSUER", "BUDEVAL_ACCESS=off"]),
     ({"BUDEVAL_ACCESS": "off", "BUDEVAL_HOST": "0.0.0.0"}, ["BUDEVAL_HOST=127.0.0.1", "BUDEVAL_TOKENS_FILE"]),  # noqa: S104
     ({"BUDEVAL_ACCESS": "of"}, ["BUDEVAL_ACCESS: Input should be 'required' or 'off'"]),
-    ({"BUDEVAL_TOKENS_FILE": "/nowhere"}, ["BUDEVAL_TOKENS_FILE: /nowhere cannot be read: No such file"]),
+    ({"BUDEVAL_TOKENS_FILE": "/nowhere"}, ["BUDEVAL_TOKENS_FILE: /nowhere cannot be used: No such file"]),
     ({"BUDEVAL_TOKENS_FILE": "/dev/null", "BUDEVAL_REQUEST_TOPIC": "requests"}, ["APP_API_TOKEN"]),
     ({"BUDEVAL_OIDC_ISSUER": "https://id.example"}, ["BUDEVAL_OIDC_AUDIENCE"]),
     ({"BUDEVAL_OIDC_ROLES": "{canary"}, ["oidc_roles"]),
     ({"BUDEVAL_OIDC_ALGORITHMS": "HS256"}, ["BUDEVAL_OIDC_ALGORITHMS"]),
     ({"BUDEVAL_PORT": "canary", "DAPR_HTTP_PORT": "x"}, ["BUDEVAL_PORT: ", "DAPR_HTTP_PORT: "]),
+    (
+        {**OFF, "BUDEVAL_SEALING_KEYS": ""},
+        ["BUDEVAL_SEALING_KEYS or BUDEVAL_SEALING_KEYS_FILE: there is no key", "python -c"],
+    ),
+    ({**OFF, "BUDEVAL_SEALING_KEYS": "canary"}, ["BUDEVAL_SEALING_KEYS: key 1 is no Fernet key", "python -c"]),
+    ({**OFF, "BUDEVAL_KUBECONFIG": "/nowhere"}, ["BUDEVAL_KUBECONFIG: /nowhere cannot be used"]),
+    ({**OFF, "BUDEVAL_RESULTS_MOUNT": "/nowhere"}, ["BUDEVAL_RESULTS_MOUNT: /nowhere cannot be used"]),
+    (
+        {**OFF, "BUDEVAL_DATABASE_URL": "postgresql+psycopg://user:canary@127.0.0.1:1/db"},
+        ["BUDEVAL_DATABASE_URL: the database cannot be used", "Connection refused"],
+    ),
 ]
 
 
@@ -170,5 +182,6 @@ REFUSED_STARTS = [
 def test_a_service_that_must_not_start_says_what_to_set(tmp_path, variables, words):
     told = refused_start(tmp_path, **variables)
     assert told.startswith("budeval does not start: ")
+    assert len(told.splitlines()) == 1
     assert [word for word in words if word not in told] == []
     assert "canary" not in told

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from budeval.ansible.runner import PlaybookRunner
 from budeval.commons.errors import ClusterNotReady, PlaybookCancelled, PlaybookFailed, PlaybookTimeout, TemporaryError
-from budeval.commons.settings import Settings
+from budeval.commons.settings import Settings, StartRefused
 from budeval.jobs.manifest import build_secret
 from tests.cluster import TMPFS
 
@@ -268,7 +268,7 @@ def test_a_second_service_leaves_the_runs_of_the_first_alone(runner, settings, w
 def test_a_directory_that_others_can_read_is_refused(settings):
     settings.playbook_run_dir.mkdir(mode=0o700)
     settings.playbook_run_dir.chmod(0o755)
-    with pytest.raises(RuntimeError, match="0700"):
+    with pytest.raises(StartRefused, match=r"BUDEVAL_PLAYBOOK_RUN_DIR: .*0700"):
         PlaybookRunner(settings)
 
 

@@ -95,6 +95,7 @@ BAD = [
     ("BUDEVAL_WHEN_FULL", "wait"),
     ("BUDEVAL_PORT", "many"),
     ("BUDEVAL_PORT", "0"),
+    ("BUDEVAL_PORT", "65536"),
     ("BUDEVAL_NAMESPACE", "Not_A_Name"),
     ("BUDEVAL_NAMESPACE", "a" * 64),
     ("BUDEVAL_NAMESPACE", "a\n"),
@@ -138,28 +139,6 @@ def test_where_the_sidecar_answers(environment, variables, url):
     for name, value in variables.items():
         environment(name, value)
     assert Settings().dapr_http_url == url
-
-
-@pytest.mark.parametrize(
-    ("text", "overlay"),
-    [("", {}), ("hostNetwork: true", {"hostNetwork": True}), ("nodeSelector: {a: b}", {"nodeSelector": {"a": "b"}})],
-)
-def test_a_pod_template_overlay_is_read_as_yaml(tmp_path, text, overlay):
-    file = tmp_path / "overlay.yaml"
-    file.write_text(text)
-    assert Settings(pod_template_overlay=file).pod_overlay() == overlay
-
-
-def test_no_pod_template_overlay_is_an_empty_one(environment):
-    assert Settings().pod_overlay() == {}
-
-
-@pytest.mark.parametrize("text", ["- a", "text", "!!python/object/apply:os.getpid []"])
-def test_a_pod_template_overlay_that_is_no_mapping_is_refused(tmp_path, text):
-    file = tmp_path / "overlay.yaml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match="overlay"):
-        Settings(pod_template_overlay=file).pod_overlay()
 
 
 TABLE = OPERATING.read_text(encoding="utf-8").split("\n## ")[1]
