@@ -123,7 +123,7 @@ def _build(settings: Settings, module: GoModule, target: Path, progress: Line) -
         for number, (package, program) in enumerate(zip(module.packages, module.programs, strict=True), 1):
             progress.note = f"{program} ({number} of {len(module.programs)})"
             progress.log = settings.logs / f"build-{program}.log"
-            flags = ["-ldflags", module.linker_flags, "-tags", module.tags, "-modfile", modfile]
+            flags = ["-ldflags", module.linker_flags, "-tags", module.tags, "-modfile", str(modfile)]
             run_logged(
                 ["go", "build", "-o", draft / program, *flags, package],
                 progress.log,
