@@ -11,13 +11,15 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import urllib3
 from kubernetes import client, config
 
-from budeval.ansible.projection import TEXT_LIMIT, cut, name_and_attempt, project_job, project_pod
+from budeval.ansible.projection import TEXT_LIMIT, cut, name_and_attempt, project_job, project_pod, project_refusal
 from budeval.jobs.progress import last_progress
 
 JsonObject = dict[str, Any]
@@ -35,6 +37,13 @@ MAXIMUM_PROGRESS_PODS = 100
 PROGRESS_THREADS = 8
 PROGRESS_SECONDS = 10.0
 """Progress is a comfort, so a sweep spends only so much on it: pods, connections, seconds in all."""
+
+MAXIMUM_EVENTS = 5000
+"""So are the words of a refusal: events that a sweep looks at."""
+SECONDS_TO_A_POD = 5.0
+"""A Job that has begun gets its pod within this time, or what is in the way is told."""
+SECONDS_OF_A_REFUSAL = 400.0
+"""Refused pods are tried again each minute, and told every five minutes at the least. An older refusal is over."""
 
 LOG_LINES = 200_000
 LOG_BYTES = 32 * 1024 * 1024
@@ -98,11 +107,11 @@ class Cluster:
         status, body = self.ask("GET", path, query=query)
         return _checked(status, body)
 
-    def items(self, path: str, selector: str) -> Iterable[JsonObject]:
+    def items(self, path: str, **selectors: str) -> Iterable[JsonObject]:
         """All objects behind a LIST, page by page; a page that fails fails all."""
         page: dict[str, str] = {}
         while True:
-            answer = self.fetch(path, labelSelector=selector, limit=PAGE_SIZE, **page)
+            answer = self.fetch(path, limit=PAGE_SIZE, **selectors, **page)
             yield from answer["items"]
             token = answer["metadata"].get("continue")
             if not token:
@@ -113,7 +122,7 @@ class Cluster:
         """All objects behind a LIST, projected; begun again when they changed too much while they were read."""
         for attempt in range(MAXIMUM_LIST_RESTARTS + 1):
             try:
-                return [project(item) for item in self.items(path, selector)]
+                return [project(item) for item in self.items(path, labelSelector=selector)]
             except ClusterError as error:
                 if error.status != 410 or attempt == MAXIMUM_LIST_RESTARTS:
                     raise
@@ -121,13 +130,14 @@ class Cluster:
 
 
 def sweep(cluster: Cluster, namespace: str, selector: str) -> JsonObject:
-    """All Jobs of budeval in a namespace with their pods, and the progress of those that run."""
+    """All Jobs of budeval in a namespace with their pods, the progress of those that run, and why one has none."""
     # A fork that ends after this answer: looking through its parent's heap for garbage, again and again while
     # pages of JSON are read, would only copy that heap.
     gc.disable()
     jobs = cluster.collect(f"/apis/batch/v1/namespaces/{_segment(namespace)}/jobs", selector, project_job)
     pods = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", selector, project_pod)
     _add_progress(cluster, namespace, pods)
+    add_refusals(cluster, namespace, jobs, pods)
     # As one text: Ansible copies and tags every value inside a structure, which costs more than the LIST.
     return {"schema": 1, "jobs": len(jobs), "pods": len(pods), "content": json.dumps({"jobs": jobs, "pods": pods})}
 
@@ -203,7 +213,9 @@ def finished_log(cluster: Cluster, namespace: str, job: str, limit_bytes: int, t
     _wait_until(ended, timeout)
     pods = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
     log = _log(cluster, namespace, pods[0]["name"], limit_bytes) if pods and _has_condition(raw, "Complete") else None
-    return {"job": project_job(raw), "pods": pods, "log": log}
+    seen = project_job(raw)
+    add_refusals(cluster, namespace, [seen], pods)
+    return {"job": seen, "pods": pods, "log": log}
 
 
 def run_logs(
@@ -233,6 +245,45 @@ def run_logs(
     ]
     # As one text, as in a sweep.
     return {"content": json.dumps(logs)}
+
+
+def add_refusals(cluster: Cluster, namespace: str, jobs: list[JsonObject], pods: list[JsonObject]) -> None:
+    """Give each Job that waits for a pod what the API server says against it, as ``refusal``, where it does.
+
+    Asks nothing as long as no Job waits for longer than is usual. Who may not list events goes on without them.
+    """
+    now, held = datetime.now(UTC), {pod["job_uid"] for pod in pods}
+    waiting = {job["uid"]: job for job in jobs if job["uid"] not in held and _waits_for_a_pod(job, now)}
+    if not waiting:
+        return
+    events = cluster.items(
+        f"/api/v1/namespaces/{_segment(namespace)}/events",
+        fieldSelector="involvedObject.kind=Job,reason=FailedCreate",
+    )
+    try:
+        for refusal in map(project_refusal, islice(events, MAXIMUM_EVENTS)):
+            job = waiting.get(refusal["job_uid"])
+            if job is not None and _age(refusal["last"], now) < SECONDS_OF_A_REFUSAL:
+                job["refusal"] = _newest(job.get("refusal", refusal), refusal)
+    except ClusterError:
+        return
+
+
+def _waits_for_a_pod(job: JsonObject, now: datetime) -> bool:
+    if job["suspend"] or job["deleted"] or job.get("active") or job.get("failed"):
+        return False
+    ending = any(condition["status"] == "True" for condition in job["conditions"])
+    return not ending and _age(job.get("startTime"), now) > SECONDS_TO_A_POD
+
+
+def _newest(known: JsonObject, other: JsonObject) -> JsonObject:
+    """The newer of two refusals of a Job, with the time of the first."""
+    newer: JsonObject = max(known, other, key=lambda refusal: refusal["last"])
+    return {**newer, "first": min(known["first"], other["first"])}
+
+
+def _age(since: str | None, now: datetime) -> float:
+    return (now - datetime.fromisoformat(since)).total_seconds() if since else 0.0
 
 
 def _add_progress(cluster: Cluster, namespace: str, pods: list[JsonObject]) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from budeval.ansible.cluster import Cluster, ClusterError
+from budeval.ansible.cluster import Cluster, ClusterError, add_refusals
 from budeval.ansible.projection import project_job, project_pod
 from budeval.jobs.diagnosis import diagnose
 
@@ -53,7 +53,9 @@ def probe(cluster: Cluster, request: Mapping[str, Any]) -> JsonObject:
         _make_owned(cluster, secret, created)
     path = f"{_collection(job)}/{quote(job['metadata']['name'], safe='')}"
     raw, pods = _wait(cluster, path, created, request["pending_seconds"], request["seconds"])
-    return {"refused": None, "job": project_job(raw), "pods": pods, "log": _log(cluster, job, pods, request)}
+    seen = project_job(raw)
+    add_refusals(cluster, job["metadata"]["namespace"], [seen], pods)
+    return {"refused": None, "job": seen, "pods": pods, "log": _log(cluster, job, pods, request)}
 
 
 def _judged(cluster: Cluster, wanted: JsonObject) -> JsonObject:

@@ -1,5 +1,6 @@
 """The fields of Jobs and pods that budeval needs, out of the many that Kubernetes has."""
 
+import re
 from typing import Any
 
 from budeval.jobs.names import ATTEMPT_LABEL
@@ -9,6 +10,10 @@ JsonObject = dict[str, Any]
 TEXT_LIMIT = 2000
 """Characters kept of a message in a status; the termination message has 4096 bytes by contract and is kept whole."""
 _TERMINATION_LIMIT = 4096
+
+_GENERATED_PREFIX = 58
+"""Characters of a Job's name that a pod's name keeps; five random ones follow."""
+_RETOLD = re.compile(r"(\(combined from similar events\): )?(Error creating: )?")
 
 
 def project_job(job: JsonObject) -> JsonObject:
@@ -41,6 +46,23 @@ def project_pod(pod: JsonObject) -> JsonObject:
         "conditions": [_condition(condition) for condition in status.get("conditions", [])],
         "containers": [_container(container) for container in status.get("containerStatuses", [])],
     }
+
+
+def project_refusal(event: JsonObject) -> JsonObject:
+    """What the API server said when it refused a pod of a Job, out of an event of the Job."""
+    job, made = event["involvedObject"], event["metadata"].get("creationTimestamp")
+    return {
+        "job_uid": job.get("uid"),
+        "message": cut(_same_each_time(event.get("message") or "", job["name"])),
+        "first": event.get("firstTimestamp") or made,
+        "last": event.get("lastTimestamp") or made,
+    }
+
+
+def _same_each_time(message: str, job: str) -> str:
+    """Without the random end of the pod's name: each try has another, and would be news."""
+    pod = re.escape(f"{job}-"[:_GENERATED_PREFIX]) + "[a-z0-9]{5}"
+    return re.sub(pod, lambda _: job, _RETOLD.sub("", message, count=1))
 
 
 def name_and_attempt(obj: JsonObject) -> JsonObject:

@@ -173,7 +173,8 @@ class Settings(BaseSettings):
     job_backoff_limit: Annotated[int, Field(ge=0, le=10)] = 3
     """Pods that Kubernetes starts again after a failure that is worth a retry."""
     pending_grace: PositiveInt = 120
-    """Seconds that a pod may be unschedulable, or fail to pull its image, before its Job counts as failed."""
+    """Seconds that a pod may be unschedulable, refused by a policy, or fail to pull its image, before its Job counts as
+    failed."""
 
     poll_interval: PollInterval = 30
     max_checks: MaximumChecks = 240

@@ -37,7 +37,7 @@ from budeval.jobs.models import (
     ResultFile,
 )
 from budeval.jobs.overlay import PodTemplateOverlay
-from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
+from budeval.jobs.permissions import OPTIONAL_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
 from budeval.jobs.preflight import Surroundings, judge_surroundings, no_cluster
 from budeval.jobs.probe import (
     LIMIT_BYTES,
@@ -126,7 +126,7 @@ class AnsibleOrchestrator:
         Raises:
             TemporaryError: the service is stopping.
         """
-        permissions = (*REQUIRED_PERMISSIONS, *PREFLIGHT_PERMISSIONS)
+        permissions = (*REQUIRED_PERMISSIONS, *OPTIONAL_PERMISSIONS)
         try:
             answers = self._ask_surroundings(permissions, kubeconfig)
         except (ClusterUnreachable, ClusterUnauthorized, ClusterNotReady, PlaybookFailed, PlaybookTimeout) as error:

@@ -165,6 +165,41 @@ JOB_REASONS: dict[str, tuple[str, str]] = {
 _UNKNOWN_RESOLUTION = "Look at the events of the pod and the Job."
 
 
+class _Refusal(NamedTuple):
+    """A way in which the API server refuses an object."""
+
+    shape: re.Pattern[str]
+    resolution: str
+    lasting: bool = True
+    """Does not get better by itself."""
+
+
+_REFUSALS = (
+    # Has room again when other Jobs end, whoever counts: so it comes before webhooks.
+    _Refusal(
+        re.compile(r"exceeded quota"), "Make room in the ResourceQuota, or set resources that fit it.", lasting=False
+    ),
+    _Refusal(re.compile(r"must specify"), "Set the resources that the ResourceQuota wants of each container."),
+    _Refusal(
+        re.compile(r"PodSecurity"),
+        "Lower the pod security level of the namespace, or set what it wants in the overlay.",
+    ),
+    _Refusal(
+        re.compile(r"usage per (Container|Pod)|limit to request ratio"), "Set resources that the LimitRange allows."
+    ),
+    # A webhook that cannot be called is told in other words, and may come back.
+    _Refusal(
+        re.compile(r"admission webhook .* denied|ValidatingAdmissionPolicy", re.DOTALL),
+        "Ask the cluster's administrator about this policy.",
+    ),
+)
+_REFUSED = _Refusal(
+    re.compile(""),
+    "See the message: correct the pod template overlay, or what the cluster's administrator set.",
+    lasting=False,
+)
+
+
 def diagnose(pod: JsonObject, now: datetime, grace_seconds: float) -> Diagnosis | None:
     """What is wrong with a pod; None where nothing is.
 
@@ -183,6 +218,31 @@ def diagnose(pod: JsonObject, now: datetime, grace_seconds: float) -> Diagnosis 
         return _disrupted(disruption, _GIVEN_UP)
     grace = timedelta(seconds=grace_seconds)
     return _diagnose_start(pod, now, grace) if pod["phase"] == "Pending" else _diagnose_running(pod, now, grace)
+
+
+def diagnose_without_pod(refusal: JsonObject | None, now: datetime, grace_seconds: float) -> Diagnosis:
+    """Why Kubernetes has made no pod for a Job.
+
+    Args:
+        refusal: what the API server said, as projected by a sweep; None: nobody knows.
+        now: the present.
+        grace_seconds: seconds after which a refusal that does not get better by itself is fatal.
+    """
+    summary, resolution = JOB_REASONS["FailedCreate"]
+    if refusal is None:
+        return Diagnosis("FailedCreate", summary, "", resolution)
+    known = _refusal(refusal["message"])
+    fatal = known.lasting and _age(refusal["first"], now) >= timedelta(seconds=grace_seconds)
+    return Diagnosis("FailedCreate", summary, _detail(refusal["message"]), known.resolution, fatal)
+
+
+def refusal_resolution(message: str) -> str:
+    """What can be done where the API server refuses an object with these words."""
+    return _refusal(message).resolution
+
+
+def _refusal(message: str) -> _Refusal:
+    return next((known for known in _REFUSALS if known.shape.search(message)), _REFUSED)
 
 
 def termination(pod: JsonObject) -> Termination:

@@ -1,6 +1,7 @@
 """What the service's identity must be allowed to do in its namespace.
 
-The Role under ``manifests/`` grants exactly this, and ``verify_cluster_connection`` asks the cluster for exactly this.
+The Role under ``manifests/`` grants exactly this. ``verify_cluster_connection`` asks the cluster for what is required,
+a preflight for all.
 """
 
 from typing import NamedTuple
@@ -34,6 +35,15 @@ REQUIRED_PERMISSIONS: tuple[Permission, ...] = (
 )
 """``get`` on namespaces works by a Role too: a namespace counts as being inside itself."""
 
-PREFLIGHT_PERMISSIONS: tuple[Permission, ...] = (Permission("", "pods", "create"),)
+CREATE_PODS = Permission("", "pods", "create")
 """Only for dry runs: quotas, limit ranges and admission policies judge pods, not the Jobs that make them. It gives away
-nothing, since who may create Jobs can create pods anyhow; evaluations run without it."""
+nothing, since who may create Jobs can create pods anyhow."""
+
+LIST_EVENTS = Permission("", "events", "list")
+"""What the API server said when it refused a Job's pod is in an event of the Job, and nowhere else."""
+
+OPTIONAL_PERMISSIONS: dict[Permission, str] = {
+    CREATE_PODS: "dry runs of pods",
+    LIST_EVENTS: "the cluster's words where a Job gets no pod",
+}
+"""What evaluations run without, each with what is then missing."""

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from budeval.commons.errors import ClusterNotReady, ClusterUnauthorized, ClusterUnreachable, TemporaryError
 from budeval.commons.redaction import printable
 from budeval.jobs.checks import Check, CheckStatus, check, dataset_check_id, failed, ok, skipped, warning
-from budeval.jobs.diagnosis import ENGINE_REASONS, JOB_REASONS, Diagnosis, diagnose
+from budeval.jobs.diagnosis import ENGINE_REASONS, Diagnosis, diagnose, diagnose_without_pod, refusal_resolution
 from budeval.jobs.models import Frozen
-from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS, Permission
+from budeval.jobs.permissions import CREATE_PODS, OPTIONAL_PERMISSIONS, Permission
 from budeval.jobs.probe import PROBE_SECONDS, DatasetFinding, EndpointFinding, ProbeReport, parse_report
 from budeval.jobs.status import newest_pod
 from budeval.jobs.verification import (
@@ -27,17 +27,9 @@ _CLUSTER = ("namespace", "permissions", "volume")
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 _NO_PROGRAM = frozenset({"StartError", "ContainerCannotRun"})
 """The image was there, but has nothing that could be started."""
-_CREATE_PODS = str(PREFLIGHT_PERMISSIONS[0])
 
 _DENIED_BY_ROLE = re.compile(r"cannot create resource")
 _NO_DRY_RUN = re.compile(r"does not support dry run", re.IGNORECASE)
-_REFUSALS = (
-    (re.compile(r"exceeded quota|must specify"), "Make room in the ResourceQuota, or set resources that fit it."),
-    (re.compile(r"PodSecurity"), "Lower the pod security level of the namespace, or set what it wants in the overlay."),
-    (re.compile(r"usage per (Container|Pod)|limit to request ratio"), "Set resources that the LimitRange allows."),
-    (re.compile(r"admission webhook|ValidatingAdmissionPolicy"), "Ask the cluster's administrator about this policy."),
-)
-_REFUSED = "See the message: correct the pod template overlay, or what the cluster's administrator set."
 
 _SUBJECT_FIELDS = {
     "EndpointUnauthorized": "eval_model_info.api_key",
@@ -84,7 +76,7 @@ def judge_surroundings(answers: JsonObject, namespace: str, volume_claim: str) -
         return no_cluster(error.detail)
     version = printable(str(answers["version"]["body"].get("gitVersion", "unknown")), 50)
     missing = [answer for answer in answers["permissions"] if not is_allowed(answer)]
-    needed = [answer for answer in missing if _permission(answer) not in PREFLIGHT_PERMISSIONS]
+    needed = [answer for answer in missing if _permission(answer) not in OPTIONAL_PERMISSIONS]
     none_granted = len(missing) == len(answers["permissions"])
     of_namespace = namespace_problems(answers["namespace"], namespace, none_granted=none_granted)
     volume = _volume(answers["volume_claim"], namespace, volume_claim)
@@ -115,9 +107,9 @@ def judge_manifests(judged: Sequence[JsonObject]) -> Check:
             (doubts if _is_doubt(answer) else refusals).append(message)
         doubts += [f"{answer['kind']}: {text}" for text in answer["warnings"]]
     if refusals:
-        return failed("manifests", _listed(refusals), _refusal_advice(" ".join(refusals)))
+        return failed("manifests", _listed(refusals), refusal_resolution(" ".join(refusals)))
     if doubts:
-        advice = f"Grant {_CREATE_PODS}, so that quotas, limits and policies can be checked."
+        advice = f"Grant {CREATE_PODS}, so that quotas, limits and policies can be checked."
         denied = any(_DENIED_BY_ROLE.search(doubt) for doubt in doubts)
         return warning("manifests", _listed(doubts), advice if denied else None)
     return ok("manifests", f"the API server would take all {len(judged)} objects")
@@ -127,11 +119,11 @@ def judge_probe(seen: JsonObject, asked: Asked) -> list[Check]:
     """What a probe found out about scheduling, image, data sets and endpoint; or why it could not."""
     if seen["refused"] is not None:
         why = f"the cluster refuses the probe's Job: {seen['refused']['message']}"
-        return _stopped(asked, failed("scheduling", why, _refusal_advice(why)))
+        return _stopped(asked, failed("scheduling", why, refusal_resolution(why)))
     pod = newest_pod(seen["pods"])
     if pod is None:
-        summary, advice = JOB_REASONS["FailedCreate"]
-        return _stopped(asked, failed("scheduling", f"FailedCreate: {summary}", advice))
+        absent = diagnose_without_pod(seen["job"].get("refusal"), datetime.now(UTC), 0.0)
+        return _stopped(asked, failed("scheduling", f"{absent.reason}: {absent.message}", absent.resolution))
     found = diagnose(pod, datetime.now(UTC), 0.0)
     if pod["phase"] == "Pending":
         return _not_started(asked, found)
@@ -171,7 +163,8 @@ def _permissions(needed: list[JsonObject], missing: list[JsonObject], namespace:
         return failed("permissions", "; ".join(permission_problems(needed, namespace, volume_claim)), advice)
     if missing:
         words = "; ".join(permission_problems(missing, namespace, volume_claim))
-        return warning("permissions", f"{words}; evaluations run, but dry runs of pods do not", advice)
+        lost = ", and without ".join(OPTIONAL_PERMISSIONS[_permission(each)] for each in missing)
+        return warning("permissions", f"{words}; evaluations run, but without {lost}", advice)
     return ok("permissions", "all are granted")
 
 
@@ -194,10 +187,6 @@ def _without_name(answer: JsonObject) -> str:
 
 def _listed(messages: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(messages))
-
-
-def _refusal_advice(message: str) -> str:
-    return next((advice for shape, advice in _REFUSALS if shape.search(message)), _REFUSED)
 
 
 def _not_started(asked: Asked, found: Diagnosis | None) -> list[Check]:

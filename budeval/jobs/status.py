@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from budeval.commons.redaction import printable
-from budeval.jobs.diagnosis import JOB_REASONS, MAXIMUM_DETAIL_LENGTH, Diagnosis, Termination, diagnose, termination
+from budeval.jobs.diagnosis import (
+    JOB_REASONS,
+    MAXIMUM_DETAIL_LENGTH,
+    Diagnosis,
+    Termination,
+    diagnose,
+    diagnose_without_pod,
+    termination,
+)
 from budeval.jobs.models import JobState, JobStatus, Progress
 
 JsonObject = Mapping[str, Any]
@@ -118,13 +126,11 @@ def _failure(condition: JsonObject, seen: _Seen) -> tuple[str, str, str]:
 
 
 def _without_pod(job: JsonObject, now: datetime, grace_seconds: float) -> Diagnosis | None:
-    created = job.get("created")
+    created, refusal = job.get("created"), job.get("refusal")
     waited = (now - datetime.fromisoformat(created)).total_seconds() if created else 0.0
-    if waited < grace_seconds or job["suspend"] or job.get("failed", 0):
+    if job["suspend"] or job.get("failed", 0) or (refusal is None and waited < grace_seconds):
         return None
-    # Not fatal: a quota has room again when other Jobs end.
-    summary, resolution = JOB_REASONS["FailedCreate"]
-    return Diagnosis("FailedCreate", summary, "", resolution)
+    return diagnose_without_pod(refusal, now, grace_seconds)
 
 
 def _completion_time(job: JsonObject, state: JobState) -> str | None:

@@ -54,7 +54,7 @@ def _texts(system: System, evaluations: list[Evaluation]) -> dict[str, str]:
         "the record": database_text(state / "record.sqlite"),
         "workflow histories": database_text(state / "state.sqlite"),
         "the broker": broker_text(system.settings.ports.redis),
-        "events": json.dumps(list(system.admin.cluster.items("/api/v1/events", ""))),
+        "events": json.dumps(list(system.admin.cluster.items("/api/v1/events"))),
     }
     for evaluation in evaluations:
         texts[f"view of {evaluation.eval_id}"] = json.dumps(evaluation.view())

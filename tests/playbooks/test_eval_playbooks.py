@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -25,7 +26,7 @@ from budeval.jobs.manifest import build_evaluation
 from budeval.jobs.models import JobSpecInput, JobState, Resources
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
-from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
+from budeval.jobs.permissions import LIST_EVENTS, OPTIONAL_PERMISSIONS, REQUIRED_PERMISSIONS, Permission
 from tests.cluster import ENGINE_IMAGE, PAUSE_IMAGE, VOLUME_CLAIM, identity_manifests, kubeconfig_text, until
 
 KEY = SecretStr("sk-canary-0123456789")
@@ -82,6 +83,19 @@ def restricted(cluster, change):
     return kubeconfig_text(cluster.admin, name)
 
 
+def without(permission):
+    """A Role that lacks a verb on a resource."""
+    verb, resource = permission.split()
+
+    def change(role):
+        for rule in role["rules"]:
+            if resource in rule["resources"]:
+                rule["verbs"] = [other for other in rule["verbs"] if other != verb]
+        role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+
+    return change
+
+
 def changed_kubeconfig(cluster, user=(), server=()):
     document = json.loads(cluster.kubeconfig.read_text())
     document["users"][0]["user"].update(user)
@@ -118,7 +132,7 @@ def test_the_role_of_the_repository_grants_what_evaluations_and_preflights_need_
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert {*REQUIRED_PERMISSIONS, *PREFLIGHT_PERMISSIONS} == granted
+    assert {*REQUIRED_PERMISSIONS, *OPTIONAL_PERMISSIONS} == granted
 
 
 def test_a_namespace_that_is_not_there_is_named(cluster, tmp_path, runner):
@@ -340,6 +354,57 @@ def test_each_job_has_the_status_that_kubernetes_gives_it(cluster, orchestrator,
         "never-made": ("Missing", None, False),
     }
     until(seen, timeout=60)
+
+
+@contextmanager
+def in_the_way(cluster, kind, spec):
+    """An object of the cluster's administrator that pods are judged by."""
+    cluster.admin.made({"apiVersion": "v1", "kind": kind, "metadata": {"name": "in-the-way"}, "spec": spec})
+    try:
+        if kind == "ResourceQuota":
+            until(lambda: cluster.admin.get(kind, "in-the-way").get("status", {}).get("hard"))
+        yield
+    finally:
+        cluster.admin.delete(kind, "in-the-way")
+
+
+def test_a_quota_without_room_for_a_pod_is_told_in_kubernetes_words_and_waited_for(cluster, tmp_path, runner, eval_id):
+    orchestrator = AnsibleOrchestrator(cluster.settings(tmp_path, sweep_ttl=0, pending_grace=1), runner)
+
+    def status():
+        return orchestrator.check_jobs_status([job.name])[job.name]
+
+    with in_the_way(cluster, "ResourceQuota", {"hard": {"pods": "0"}}):
+        (job,) = orchestrator.deploy_eval_jobs(objects(cluster, eval_id))
+        seen = until(lambda: (found := status()).message.count("exceeded quota: in-the-way") and found)
+    assert (seen.status, seen.reason, seen.fatal) == (JobState.PENDING, "FailedCreate", False)
+    assert f'pods "{job.name}" is forbidden' in seen.message
+    assert "ResourceQuota" in seen.resolution
+    until(lambda: status().status is JobState.RUNNING, timeout=60)
+
+
+@pytest.mark.parametrize(("grace", "fatal"), [(1, True), (120, False)])
+def test_a_limit_range_that_refuses_the_pod_is_told_at_once_and_fatal_after_the_grace(
+    cluster, tmp_path, runner, eval_id, grace, fatal
+):
+    orchestrator = AnsibleOrchestrator(cluster.settings(tmp_path, sweep_ttl=0, pending_grace=grace), runner)
+    large = Resources(requests={"cpu": "2"}, limits={"cpu": "2"})
+    with in_the_way(cluster, "LimitRange", {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}):
+        (job,) = orchestrator.deploy_eval_jobs(objects(cluster, eval_id, resources=large))
+        told = "maximum cpu usage per Container is 1"
+        seen = until(lambda: told in (found := orchestrator.check_jobs_status([job.name])[job.name]).message and found)
+    assert (seen.status, seen.reason, seen.fatal) == (JobState.PENDING, "FailedCreate", fatal)
+    assert "LimitRange" in seen.resolution
+
+
+def test_an_identity_that_may_not_list_events_runs_evaluations_and_says_less(cluster, orchestrator, eval_id):
+    older = restricted(cluster, without(str(LIST_EVENTS)))
+    assert orchestrator.verify_cluster_connection(older).namespace == cluster.namespace
+    with in_the_way(cluster, "ResourceQuota", {"hard": {"pods": "0"}}):
+        (job,) = orchestrator.deploy_eval_jobs(objects(cluster, eval_id), older)
+        until(lambda: orchestrator.check_jobs_status([job.name])[job.name].reason == "FailedCreate")
+        seen = orchestrator.check_jobs_status([job.name], older)[job.name]
+    assert (seen.status, seen.reason, seen.message) == (JobState.PENDING, None, "")
 
 
 def test_a_job_of_another_uid_is_missing(cluster, orchestrator, eval_id):

@@ -18,7 +18,7 @@ from dev.datasets import install
 from tests.cluster import until
 from tests.e2e.leaks import ProcessWatch
 from tests.engine.endpoint_double import PROBE, EndpointDouble, Reply, answer, error
-from tests.playbooks.test_eval_playbooks import changed_kubeconfig, restricted
+from tests.playbooks.test_eval_playbooks import changed_kubeconfig, restricted, without
 from tests.samples import an_evaluation
 
 KEY = "sk-canary-of-a-preflight-5d1c"
@@ -73,19 +73,6 @@ def overlay(tmp_path, **spec):
     path = tmp_path / "changed-overlay.yaml"
     path.write_text(yaml.safe_dump({"spec": {"hostNetwork": True, **spec}}))
     return path
-
-
-def without(permission):
-    """A Role that lacks a verb on a resource."""
-    verb, resource = permission.split()
-
-    def change(role):
-        for rule in role["rules"]:
-            if resource in rule["resources"]:
-                rule["verbs"] = [other for other in rule["verbs"] if other != verb]
-        role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
-
-    return change
 
 
 def any_claim(role):
@@ -187,6 +174,13 @@ def test_without_the_permission_for_dry_runs_of_pods_that_is_a_warning(cluster, 
     assert checks["endpoint"].status == "ok"
 
 
+def test_without_the_permission_to_list_events_that_is_a_warning(cluster, validate):
+    checks = validate(kubeconfig=restricted(cluster, without("list events")))
+    assert statuses(checks, "warning") == {"permissions"}
+    assert "list events" in checks["permissions"].message
+    assert statuses(checks, "failed") == set()
+
+
 def test_a_namespace_that_is_not_there_is_named(validate):
     checks = validate(namespace="no-such-place")
     assert "no-such-place does not exist" in checks["namespace"].message
@@ -246,6 +240,7 @@ def test_a_limit_range_that_is_too_narrow_is_named(validate, made):
     assert "maximum memory usage per Container is 1Gi" in checks["manifests"].message
     assert "LimitRange" in checks["manifests"].resolution
     assert checks["scheduling"].message.startswith("FailedCreate")
+    assert "maximum memory usage per Container is 1Gi" in checks["scheduling"].message
 
 
 def test_a_pod_security_level_that_forbids_the_overlay_is_named(cluster, validate):
@@ -262,6 +257,7 @@ def test_a_pod_security_level_that_forbids_the_overlay_is_named(cluster, validat
     assert checks["manifests"].status == "failed"
     assert 'violates PodSecurity "baseline' in checks["manifests"].message
     assert "hostNetwork" in checks["manifests"].message
+    assert "violates PodSecurity" in checks["scheduling"].message
 
 
 def test_what_the_api_server_warns_of_is_told(validate, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -172,6 +173,109 @@ def test_only_so_many_logs_are_read(server, monkeypatch):
 
     asked(server, answer)
     assert len(read) == 3
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def ago(seconds):
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def waiting_job(name, *, spec=None, conditions=(), **status):
+    kept = {"startTime": ago(60), "conditions": [*conditions], **status}
+    return {**raw_job(name), "spec": spec or {}, "status": kept}
+
+
+def refusal(job, message, *, first=50, last=10, uid=None):
+    return {
+        "metadata": {"creationTimestamp": ago(first)},
+        "involvedObject": {"kind": "Job", "name": job, "uid": uid or f"uid-{job}"},
+        "message": message,
+        "firstTimestamp": ago(first),
+        "lastTimestamp": ago(last),
+    }
+
+
+def refusals(server, jobs, events, pods=()):
+    """Refusal of each Job, and how often events were listed; ``events`` are the pages or one answer for all."""
+    asked_for = []
+
+    def answer(path, query):
+        if path.endswith("/events"):
+            asked_for.append(query)
+            return events(query.get("continue")) if callable(events) else page(events)
+        return page(jobs if path.endswith("/jobs") else pods)
+
+    told = json.loads(asked(server, answer)["content"])
+    return {job["name"]: job["refusal"] for job in told["jobs"] if "refusal" in job}, asked_for
+
+
+CONDITION = {"type": "Complete", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        waiting_job("a", active=1),
+        waiting_job("a", failed=1),
+        waiting_job("a", startTime=ago(-3600)),
+        waiting_job("a", spec={"suspend": True}),
+        waiting_job("a", conditions=[CONDITION]),
+        raw_job("a"),
+    ],
+    ids=["active", "between attempts", "just begun", "suspended", "ended", "not yet seen by its controller"],
+)
+def test_events_are_not_asked_for_as_long_as_every_job_has_what_it_should(server, job):
+    assert refusals(server, [job], [refusal("a", "no")]) == ({}, [])
+
+
+def test_events_are_not_asked_for_where_there_is_a_pod(server):
+    pod = raw_pod("a-abcde", running=False)
+    pod["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = "uid-a"
+    assert refusals(server, [waiting_job("a")], [refusal("a", "no")], [pod]) == ({}, [])
+
+
+def test_the_newest_refusal_of_each_job_is_brought_with_the_time_of_the_first(server):
+    events = [
+        refusal("a", "older", first=50, last=40),
+        refusal("a", "newest", first=30, last=5),
+        refusal("a", "another", first=20, last=20),
+        refusal("b", "of b"),
+        refusal("a", "of an older Job of this name", last=0, uid="uid-0"),
+        refusal("c", "of a Job of somebody else"),
+    ]
+    found, asked_for = refusals(server, [waiting_job("a"), waiting_job("b"), waiting_job("d")], events)
+    assert {name: each["message"] for name, each in found.items()} == {"a": "newest", "b": "of b"}
+    assert found["a"]["first"] == events[0]["firstTimestamp"]
+    assert [query["fieldSelector"] for query in asked_for] == ["involvedObject.kind=Job,reason=FailedCreate"]
+
+
+@pytest.mark.parametrize("job", ["run-1", "r" * 63])
+def test_a_refusal_reads_the_same_at_every_try(server, job):
+    pod = f"{job}-"[:58]
+    tries = [
+        f'Error creating: pods "{pod}x7k2p" is forbidden: exceeded quota: q',
+        f'(combined from similar events): Error creating: pods "{pod}zz9qd" is forbidden: exceeded quota: q',
+    ]
+    told = [refusals(server, [waiting_job(job)], [refusal(job, text)])[0][job]["message"] for text in tries]
+    assert told == [f'pods "{job}" is forbidden: exceeded quota: q'] * 2
+
+
+def test_an_old_refusal_is_over(server):
+    assert refusals(server, [waiting_job("a")], [refusal("a", "no", first=3000, last=1000)])[0] == {}
+
+
+@pytest.mark.parametrize("answer", [(403, {"message": "cannot list resource"}), (500, "down"), (410, "expired")])
+def test_a_sweep_that_may_not_list_events_goes_on_without(server, answer):
+    assert refusals(server, [waiting_job("a")], lambda _: answer)[0] == {}
+
+
+def test_only_so_many_events_are_looked_at(server, monkeypatch):
+    monkeypatch.setattr(cluster, "MAXIMUM_EVENTS", 3)
+    events = [refusal("a", f"try {number}", last=30 - number) for number in range(2)]
+    found, asked_for = refusals(server, [waiting_job("a")], lambda _: page(events, "more"))
+    assert (found["a"]["message"], len(asked_for)) == ("try 1", 2)
 
 
 def test_nobody_there_is_an_error_without_a_status(server):

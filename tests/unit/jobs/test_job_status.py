@@ -219,6 +219,51 @@ def test_a_job_for_which_no_pod_is_made_says_so_and_waits():
     assert (status.status, status.reason, status.fatal) == (JobState.PENDING, "FailedCreate", False)
 
 
+QUOTA = 'pods "run-1" is forbidden: exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0'
+
+
+def refused(message, first=LONG_AGO):
+    return job(refusal={"job_uid": "uid-1", "message": message, "first": first, "last": JUST_NOW})
+
+
+@pytest.mark.parametrize(
+    ("message", "fatal_later", "advice"),
+    [
+        (QUOTA, False, "ResourceQuota"),
+        ('pods "run-1" is forbidden: failed quota: q: must specify limits.memory for: engine', True, "ResourceQuota"),
+        ('pods "run-1" is forbidden: violates PodSecurity "restricted:latest": host namespaces', True, "pod security"),
+        ('pods "run-1" is forbidden: [maximum cpu usage per Container is 1, but limit is 2]', True, "LimitRange"),
+        ('pods "run-1" is forbidden: cpu max limit to request ratio per Pod is 2, but', True, "LimitRange"),
+        ('admission webhook "policy.example" denied the request: no labels', True, "administrator"),
+        ('admission webhook "policy.example" denied the request without explanation', True, "administrator"),
+        ('admission webhook "quotas.example" denied the request: exceeded quota: team', False, "ResourceQuota"),
+        ("pods \"run-1\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request", True, "policy"),
+        ('Internal error occurred: failed calling webhook "policy.example": connection refused', False, "message"),
+        ('pods "run-1" is forbidden: error looking up service account a/b: not found', False, "message"),
+        ("", False, "message"),
+    ],
+)
+def test_a_refused_pod_is_told_at_once_and_fatal_after_its_grace_where_waiting_is_useless(message, fatal_later, advice):
+    for first, fatal in ((JUST_NOW, False), (LONG_AGO, fatal_later)):
+        status = job_status(refused(message, first), [], NOW)
+        assert (status.status, status.reason, status.fatal) == (JobState.PENDING, "FailedCreate", fatal)
+        assert message in status.message
+        assert advice in status.resolution
+
+
+def test_words_of_a_refusal_are_redacted_and_cut():
+    status = job_status(refused('webhook "w" denied the request: key sk-abcdefghijkl\x1b[2J' + "a" * 3000), [], NOW)
+    assert "sk-abcdefghijkl" not in status.message
+    assert "\x1b" not in status.message
+    assert len(status.message) < 700
+
+
+def test_a_refusal_counts_only_while_there_is_no_pod():
+    raw = refused(QUOTA)
+    assert job_status(raw, [pod("Running")], NOW).reason is None
+    assert job_status({**raw, "suspend": True}, [], NOW).reason is None
+
+
 def test_a_suspended_job_is_never_fatal():
     pods = [pod("Pending", conditions=[{**UNSCHEDULABLE, "since": LONG_AGO}])]
     assert not job_status(job(suspend=True), pods, NOW).fatal

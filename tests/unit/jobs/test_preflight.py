@@ -3,7 +3,7 @@ import json
 import pytest
 
 from budeval.jobs.checks import CheckStatus
-from budeval.jobs.permissions import PREFLIGHT_PERMISSIONS
+from budeval.jobs.permissions import OPTIONAL_PERMISSIONS
 from budeval.jobs.preflight import Asked, judge_manifests, judge_probe, judge_surroundings, no_cluster, no_report
 from tests.unit.jobs.test_cluster_verification import answers, failure
 
@@ -13,9 +13,16 @@ ASKED = Asked(image="engine:1", datasets={"siqa_gen": 0, "piqa_gen": 2}, max_que
 
 def surroundings(**changes):
     asked = answers(**changes)
-    denied = str(PREFLIGHT_PERMISSIONS[0]) in changes.get("denied", [])
-    review = {"permission": list(PREFLIGHT_PERMISSIONS[0]), "status": 201, "body": {"status": {"allowed": not denied}}}
-    found = judge_surroundings({**asked, "permissions": [*asked["permissions"], review]}, "development", "budeval-data")
+    optional = [
+        {
+            "permission": list(each),
+            "status": 201,
+            "body": {"status": {"allowed": str(each) not in changes.get("denied", [])}},
+        }
+        for each in OPTIONAL_PERMISSIONS
+    ]
+    reviews = [*asked["permissions"], *optional]
+    found = judge_surroundings({**asked, "permissions": reviews}, "development", "budeval-data")
     return found, {check.id: check for check in found.checks}
 
 
@@ -38,6 +45,8 @@ def test_a_ready_cluster_has_nothing_but_good_checks():
     [
         ({"denied": ["create jobs.batch"]}, "permissions", FAILED, False, True),
         ({"denied": ["create pods"]}, "permissions", WARNING, True, True),
+        ({"denied": ["list events"]}, "permissions", WARNING, True, True),
+        ({"denied": ["list events", "create jobs.batch"]}, "permissions", FAILED, False, True),
         ({"namespace": failure(404)}, "namespace", FAILED, False, True),
         (
             {"namespace": {"status": 200, "body": {"status": {"phase": "Terminating"}}}},
@@ -58,6 +67,15 @@ def test_what_is_missing_decides_how_far_the_rest_is_looked_at(changes, check_id
     assert checks[check_id].status is status
     assert (found.usable, found.bound) == (usable, bound)
     assert {check.status for name, check in checks.items() if name != check_id} == {OK}
+
+
+def test_what_evaluations_run_without_is_named():
+    _, checks = surroundings(denied=["create pods", "list events"])
+    message = checks["permissions"].message
+    assert "create pods, list events" in message
+    assert message.endswith(
+        "run, but without dry runs of pods, and without the cluster's words where a Job gets no pod"
+    )
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])
@@ -195,6 +213,13 @@ def test_a_probe_that_did_not_start_says_why_and_leaves_the_rest_open(answer, ch
     assert words in checks[check_id].message
     assert set(checks) == {"scheduling", "image", "dataset:siqa_gen", "dataset:piqa_gen", "endpoint"}
     assert checks["endpoint"].status is checks["dataset:siqa_gen"].status is SKIPPED
+
+
+def test_a_probe_without_a_pod_says_what_the_api_server_said():
+    refusal = {"message": 'violates PodSecurity "restricted"', "first": None, "last": None}
+    check = by_id({**seen(), "job": {"refusal": refusal}})["scheduling"]
+    assert check.message.endswith(': violates PodSecurity "restricted"')
+    assert "pod security" in check.resolution
 
 
 def test_an_older_image_is_a_warning_with_its_last_words():
