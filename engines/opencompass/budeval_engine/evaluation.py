@@ -19,6 +19,7 @@ from budeval_engine.events import DESCRIPTOR, EventWriter
 from budeval_engine.journal import Journal
 from budeval_engine.layout import MODEL_COLUMN, OUTPUT_NAME, Layout
 from budeval_engine.outcome import EngineError, Reason
+from budeval_engine.secrecy import hide_process
 
 # Batches this many times the concurrency: OpenCompass waits for the slowest answer of each batch.
 _BATCHES_DEEP = 8
@@ -27,8 +28,9 @@ _MODEL_TYPE = "budeval_engine.endpoint_model.EndpointModel"
 
 def main() -> int:
     """Run the evaluation and report through the pipe; the exit status is 0 only when OpenCompass went through."""
+    hide_process()
     events = EventWriter(int(os.environ.pop(DESCRIPTOR)))
-    key = os.environ.pop("OPENAI_API_KEY", "")  # code that a model wrote may be run later on
+    key = sys.stdin.read()  # not from the environment, which code that a model wrote could read later on
     layout = Layout.from_environment()
     try:
         _evaluate(layout, run_config.load(layout.configuration), key, events)
@@ -135,7 +137,8 @@ def _members(group: Mapping[str, Any]) -> Iterable[str]:
 
 def _remove_former_output(layout: Layout) -> None:
     """Start OpenCompass' output anew: what an earlier attempt learned is in the journal, failures are only in here."""
-    shutil.rmtree(layout.opencompass, ignore_errors=True)
+    if layout.opencompass.exists():
+        shutil.rmtree(layout.opencompass)
 
 
 def _infer(layout: Layout, config: run_config.RunConfig, key: str, plan: Path, events: EventWriter) -> None:
@@ -150,6 +153,7 @@ def _infer(layout: Layout, config: run_config.RunConfig, key: str, plan: Path, e
     try:
         _run_opencompass(plan, layout, "infer")
     finally:
+        session.end()
         events.asked(tally)
         client.close()
         journal.close()
