@@ -228,6 +228,8 @@ def test_data_that_is_not_on_the_volume_is_told_and_not_downloaded(engine: Engin
         pytest.param({"dataset_id": "siqa_ppl"}, "InvalidConfiguration", id="needs-probabilities"),
         pytest.param({"dataset_id": "aime2024_llmjudge_gen"}, "InvalidConfiguration", id="needs-a-judge"),
         pytest.param({"dataset_id": "humaneval_gen"}, "InvalidConfiguration", id="cut-where-it-can-not-be"),
+        pytest.param({"dataset_id": "livecodebench_gen"}, "InvalidConfiguration", id="would-be-scored-wrongly"),
+        pytest.param({"dataset_id": "IFBench_gen"}, "DatasetMissing", id="would-be-scored-wrongly-without-more-data"),
     ],
 )
 def test_what_can_not_be_evaluated_is_refused(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from budeval_engine import catalogue, data_access, run_config, session
+from budeval_engine import catalogue, data_access, run_config, session, traits
 from budeval_engine.asking import Tally
 from budeval_engine.endpoint import EndpointClient
 from budeval_engine.events import DESCRIPTOR, EventWriter
@@ -71,9 +71,25 @@ def _datasets(config: run_config.RunConfig) -> list[Any]:
     if kind is not catalogue.Kind.GENERATE:
         needs = "a judge model" if kind is catalogue.Kind.JUDGE else "probabilities that a chat API does not tell"
         raise EngineError(Reason.INVALID_CONFIGURATION, f"{config.dataset_id} needs {needs}.")
+    refuse_wrong_scores(config.dataset_id, datasets)
     if config.max_questions is not None:
         catalogue.limit(datasets, config.max_questions)
     return datasets
+
+
+def refuse_wrong_scores(dataset_id: str, datasets: list[Any]) -> None:
+    """Raise EngineError where the scorer would go on without something that it needs, and call right answers wrong."""
+    lacking = traits.lacking(datasets)
+    if lacking:
+        packages = ", ".join(lacking)
+        raise EngineError(
+            Reason.INVALID_CONFIGURATION,
+            f"{dataset_id} is scored with Python packages that this image lacks: {packages}.",
+        )
+    root = Layout.from_environment().data
+    absent = [path for path in traits.scorer_paths(datasets) if not (root / path).is_dir()]
+    if absent:
+        raise data_access.missing(f"{dataset_id} is scored with {', '.join(absent)}")
 
 
 def count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:

@@ -23,6 +23,7 @@ from budeval_engine.outcome import EXIT_COMPLETED, EngineError, Reason
 from budeval_engine.progress import Progress
 from budeval_engine.run_config import RunConfig
 from budeval_engine.secrecy import hide_process
+from budeval_engine.traits import NLTK_DIRECTORY
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _LARGEST_TERMINATION_MESSAGE = 4096
@@ -87,7 +88,7 @@ def _run(layout: Layout, key: str, logbook: Logbook) -> Ending:
         started_at = _first_start(layout.started)
         probe(config, key)
         # OpenCompass leaves things in its working directory that must not outlive the pod (sizes of data sets, say).
-        environment = {**os.environ, **_CHILD_SETTINGS}
+        environment = {**os.environ, **_CHILD_SETTINGS, "NLTK_DATA": str(layout.data / NLTK_DIRECTORY)}
         environment.pop(KEY_VARIABLE, None)
         child = Child(evaluation_command(), environment, str(layout.scratch), key)
         state = child.state
