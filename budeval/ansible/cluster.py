@@ -40,6 +40,9 @@ LOG_LINES = 200_000
 LOG_BYTES = 32 * 1024 * 1024
 """Of one log; nodes begin a new file at 10 MiB."""
 
+ANSWER_BYTES = 64 * 1024 * 1024
+"""Of one answer: a request may name a server of its own, and a page of the largest pods has a quarter of it."""
+
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -86,7 +89,7 @@ class Cluster:
         )
         try:
             answer = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-            return answer.status, answer.read(), _warnings(answer.response.headers.getlist("Warning"))
+            return answer.status, _read(answer.response), _warnings(answer.response.headers.getlist("Warning"))
         except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ClusterError(_connection_reason(error)) from error
 
@@ -307,6 +310,8 @@ def _answer(cluster: Cluster, method: str, path: str, body: JsonObject | None = 
     try:
         answer = json.loads(text)
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         answer = {"message": cut(text.decode(errors="replace"))}
     return {"status": status, "body": answer}
 
@@ -364,6 +369,14 @@ def _warnings(headers: list[str]) -> list[str]:
     """The texts inside headers such as ``299 - "unknown field spec.x"``."""
     found = [match.group(1) for header in headers for match in _WARNING.finditer(header)]
     return [text.replace('\\"', '"')[:TEXT_LIMIT] for text in found]
+
+
+def _read(response: Any) -> bytes:
+    body: bytes = response.read(ANSWER_BYTES + 1)
+    if len(body) > ANSWER_BYTES:
+        response.close()
+        raise ClusterError(f"the server's answer is larger than {ANSWER_BYTES} bytes")
+    return body
 
 
 def _segment(text: str) -> str:

@@ -31,7 +31,7 @@ from ansible_runner.interface import init_runner
 from pydantic import BaseModel
 
 from budeval.ansible.failures import TaskFailure, playbook_error
-from budeval.ansible.kubeconfig import in_cluster_kubeconfig, parse_kubeconfig, secrets_of
+from budeval.ansible.kubeconfig import InvalidKubeconfig, in_cluster_kubeconfig, parse_kubeconfig, secrets_of
 from budeval.commons.errors import ClusterNotReady, PlaybookCancelled, PlaybookFailed, PlaybookTimeout, TemporaryError
 from budeval.commons.redaction import redactor
 from budeval.commons.settings import Settings
@@ -114,12 +114,12 @@ class PlaybookRunner:
             mostly_waits: it takes no place from those that keep evaluations going; the caller bounds their number.
 
         Raises:
-            ClusterUnreachable, ClusterUnauthorized, PlaybookFailed: see ``failures.playbook_error``.
+            ClusterUnreachable, ClusterUnauthorized, PlaybookFailed: see ``failures.playbook_error``. The last one also
+                where ``kubeconfig`` cannot be used: a later version may take less than the one that took it.
             PlaybookTimeout, PlaybookCancelled: no process of the run is left.
             TemporaryError: the service is stopping.
-            InvalidKubeconfig: ``kubeconfig`` cannot be used.
         """
-        parsed = parse_kubeconfig(kubeconfig) if kubeconfig else None
+        parsed = _parsed(kubeconfig) if kubeconfig else None
         secrets = secrets_of(parsed) if parsed else []
         place = contextlib.nullcontext() if mostly_waits else self._slot(cancelled)
         with place, self._run_directory() as directory, redactor.hiding(*secrets):
@@ -198,6 +198,13 @@ class PlaybookRunner:
             raise TemporaryError("the step runs again when the service is back", title="Service is stopping")
         if cancelled():
             raise PlaybookCancelled("the evaluation was cancelled while a playbook ran")
+
+
+def _parsed(kubeconfig: str) -> dict[str, Any]:
+    try:
+        return parse_kubeconfig(kubeconfig)
+    except InvalidKubeconfig as error:
+        raise PlaybookFailed(str(error)) from error
 
 
 def _prepared(playbook: str, directory: Path, files: dict[str, str]) -> ansible_runner.Runner:

@@ -91,7 +91,15 @@ def failures(evaluation: Evaluation) -> list[str]:
             lines |= dict.fromkeys([f"{run.dataset_id} ({run.run_id}): {first}", *(f"  {line}" for line in rest)])
     if evaluation.error:
         lines |= dict.fromkeys(error_lines(evaluation.error))
-    return list(lines)
+    return [*lines, *doubts(evaluation)]
+
+
+def doubts(evaluation: Evaluation) -> list[str]:
+    """What subscribers may not have been told, and what can be done."""
+    unknown = evaluation.notifications.unknown
+    lines = [f"Whether {each.event} reached the topic {each.topic} is unknown." for each in unknown]
+    resend = f"POST /evals/{evaluation.eval_id}/notifications/resend"
+    return [*lines, f"What to do: look whether the subscriber has it; if it does not, {resend}"] if lines else []
 
 
 def head_lines(evaluation: Evaluation) -> list[str]:

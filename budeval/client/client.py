@@ -234,6 +234,10 @@ class Client:
         """Cancels an evaluation; harmless when it has ended."""
         return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/cancel")))
 
+    def send_again(self, eval_id: str) -> Evaluation:
+        """Publishes notifications whose fate is unknown after all; only where the subscriber did not get them."""
+        return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/notifications/resend")))
+
     def retry(self, eval_id: str, request: RetryRequest) -> RetriedEvaluation:
         """Runs the runs without scores again; each goes on where it stopped."""
         path = f"/evals/{eval_id}/retry"

@@ -204,11 +204,12 @@ class Activities:
 
     def check_job_status(self, _ctx: Any, request: CheckRequest) -> Response:
         """Status of Jobs in the guide's shape."""
-        kubeconfig = None
-        if request.eval_id is not None:
-            kubeconfig = self._record.open_secrets(request.eval_id).kubeconfig_text
-        statuses = self._orchestrator.check_jobs_status(request.job_ids, kubeconfig)
-        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
+        eval_id = request.eval_id
+        secrets = EvaluationSecrets() if eval_id is None else self._record.open_secrets(eval_id)
+        with redactor.hiding(secrets.api_key.get_secret_value()):
+            statuses = self._orchestrator.check_jobs_status(request.job_ids, secrets.kubeconfig_text)
+            cleared = {name: _cleared(status) for name, status in statuses.items()}
+        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in cleared.items()}
         return _success("Job status retrieved", {"jobs": jobs})
 
     def monitor_jobs_loop(self, _ctx: Any, state: MonitorState) -> Response:
@@ -218,8 +219,7 @@ class Activities:
         if self._record.cancel_requested(state.eval_id, attempt=state.attempt):
             cancelled = Verdict(state=state)
             return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", cancelled, self._progress(cancelled))
-        verdict = self._sweep(state)
-        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes, attempt=state.attempt)
+        verdict = self._recorded(self._sweep(state))
         for run_id in verdict.newly_completed:
             log.info("Job %s completed successfully", run_id)
         for update in verdict.updates:
@@ -312,6 +312,11 @@ class Activities:
         failed_pods = {run_id: status.attempts for run_id, status in statuses.items() if status.retrying}
         self._record.pods_failed(state.eval_id, failed_pods, attempt=state.attempt)
         return judge(state, statuses, utc_now())
+
+    def _recorded(self, verdict: Verdict) -> Verdict:
+        state = verdict.state
+        minutes = self._record.update_runs(state.eval_id, verdict.updates, state.eta_minutes, attempt=state.attempt)
+        return verdict.model_copy(update={"state": state.model_copy(update={"eta_minutes": minutes})})
 
     def _tell_progress(self, verdict: Verdict) -> None:
         announcements = []

@@ -79,7 +79,8 @@ def _configure_sqlite(engine: Engine) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         _use_write_ahead_log(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+        # FULL: what is committed outlives a loss of power, an accepted request and the claim of a notification alike.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -78,6 +78,7 @@ class ActiveEvaluation(BaseModel):
     status: WorkflowStatus
     last_heard_at: datetime
     poll_interval: int
+    cancel_requested_at: datetime | None = None
 
 
 class Record:
@@ -275,21 +276,25 @@ class Record:
         eta_minutes: int | None = None,
         *,
         attempt: int | None = None,
-    ) -> None:
-        """What a sweep found out. A run that ended keeps its end."""
+    ) -> int | None:
+        """What a sweep found out. A run that ended keeps its end.
+
+        Answers the minutes left, which never go up: a sweep that runs again may measure more than was told before.
+        """
         by_id = {item.run_id: item for item in updates}
         with self._write() as session:
             evaluation = _locked(session, eval_id, attempt)
             if has_ended(evaluation):
-                return
+                return evaluation.eta_minutes
             evaluation.last_heard_at = utc_now()
-            if eta_minutes is not None:
-                evaluation.eta_minutes = eta_minutes
+            told = (eta_minutes, evaluation.eta_minutes)
+            evaluation.eta_minutes = min((minutes for minutes in told if minutes is not None), default=None)
             for row in runs_of(session, eval_id):
                 if row.run_id in by_id and not JobState(row.status).finished:
                     before = happenings.run(row)
                     apply_update(row, by_id[row.run_id])
                     _note_change(session, evaluation, before, happenings.run(row))
+            return evaluation.eta_minutes
 
     def trying_again(self, eval_id: str, what: Happening, *, attempt: int | None = None) -> None:
         """Something failed and is tried again. Not for an evaluation that has ended."""

@@ -41,6 +41,7 @@ ROUTES = {
     ("POST", "/evals/validate"): (OPERATORS, 422),
     ("POST", "/evals/start"): (OPERATORS, 422),
     ("POST", "/evals/{eval_id}/cancel"): (OPERATORS, 404),
+    ("POST", "/evals/{eval_id}/notifications/resend"): (OPERATORS, 404),
     ("POST", "/evals/{eval_id}/retry"): (OPERATORS, 404),
     ("DELETE", "/evals/{eval_id}"): (ADMINS, 404),
     ("GET", "/dapr/subscribe"): (SIDECARS, 200),

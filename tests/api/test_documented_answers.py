@@ -16,6 +16,7 @@ from budeval.jobs.logs import LogLine
 from tests.api.conftest import MAXIMUM_BODY_BYTES
 from tests.api.test_events import long_ago
 from tests.api.test_history import OTHER_ID
+from tests.api.test_notifications import in_doubt
 from tests.samples import EVAL_ID, KUBECONFIG, a_request
 from tests.scripted_cluster import ScriptedCluster
 from tests.scripted_logs import deployed
@@ -142,6 +143,11 @@ def retried(ask):
     return ask(json={"api_key": "k"})
 
 
+def with_results_in_doubt(ask):
+    in_doubt(ask.service)
+    return ask()
+
+
 def no_place(ask):
     return ask.with_one_place()(json=a_request(eval_id=OTHER_ID))
 
@@ -187,6 +193,7 @@ PROVOKED = {
         502: the_cluster_refuses,
     },
     "POST /evals/validate": {200: well, 400: no_text, 413: too_large, 422: nothing_inside, 503: too_many_preflights},
+    "POST /evals/{eval_id}/notifications/resend": {**SHOWN, 200: with_results_in_doubt, 409: well},
     "POST /evals/{eval_id}/retry": {
         202: retried,
         404: nobody_asked_for_it,

@@ -132,6 +132,7 @@ def test_the_api_is_documented_as_openapi_3_1(shared):
     assert {"title", "version"} <= set(openapi["info"])
     assert set(openapi["paths"]) == {
         "/evals", "/evals/start", "/evals/validate", "/evals/{eval_id}", "/evals/{eval_id}/cancel",
+        "/evals/{eval_id}/notifications/resend",
         "/evals/{eval_id}/retry", "/evals/{eval_id}/results", "/evals/{eval_id}/timeline", "/evals/{eval_id}/events",
         "/evals/{eval_id}/runs/{run_id}/logs", "/engines", "/datasets", "/whoami",
         "/livez", "/readyz", "/metrics",
@@ -179,6 +180,7 @@ def test_a_real_problem_is_as_documented(shared):
         ("PUT", f"/evals/{EVAL_ID}", 405),
         ("GET", f"/evals/{EVAL_ID}/retry", 405),
         ("GET", f"/evals/{EVAL_ID}/cancel", 405),
+        ("GET", f"/evals/{EVAL_ID}/notifications/resend", 405),
         ("POST", "/livez", 405),
         ("BREW", "/livez", 405),
     ],

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -28,6 +30,22 @@ def free_port():
 @pytest.fixture
 def lonely(tmp_path):
     """The service without a sidecar; answers its client, its process and the file with its log."""
+    with a_service(tmp_path, sidecar=NOBODY) as started:
+        yield started
+
+
+@pytest.fixture
+def ignored(tmp_path):
+    """The same beside a sidecar that takes connections and says nothing."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        a_service(tmp_path, sidecar=str(silent.getsockname()[1])) as started,
+    ):
+        yield started
+
+
+@contextmanager
+def a_service(tmp_path, sidecar):
     port, log = free_port(), tmp_path / "log"
     environment = {
         **os.environ,
@@ -36,8 +54,8 @@ def lonely(tmp_path):
         "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
         "BUDEVAL_PLAYBOOK_RUN_DIR": str(tmp_path / "runs"),
         "BUDEVAL_LOG_LEVEL": "DEBUG",
-        "DAPR_HTTP_PORT": NOBODY,
-        "DAPR_GRPC_PORT": NOBODY,
+        "DAPR_HTTP_PORT": sidecar,
+        "DAPR_GRPC_PORT": sidecar,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -96,6 +114,25 @@ def test_a_listener_does_not_keep_it_from_stopping(lonely):
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert "stopped" in [entry["message"] for entry in entries]
     assert [entry for entry in entries if "Traceback" in str(entry)] == []
+
+
+def test_a_sidecar_that_says_nothing_does_not_keep_it_from_stopping(ignored):
+    client, process, log = ignored
+    with ThreadPoolExecutor(1) as asking:
+        asking.submit(client.post, "/evals/start", json=a_request())
+        wait_until(lambda: client.get(f"/evals/{EVAL_ID}").status_code == 200, "the request is recorded")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=3 * STOP_SECONDS) in (0, -signal.SIGTERM)
+        assert time.monotonic() - began < STOP_SECONDS
+    assert "stopped" in [json.loads(line)["message"] for line in log.read_text().splitlines()]
+
+
+def wait_until(reached, what):
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
 
 
 def refused_start(tmp_path, **variables):

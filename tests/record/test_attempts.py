@@ -80,7 +80,7 @@ def test_another_attempt_changes_what_was_asked_for(record, half_failed):
 @pytest.mark.parametrize("told", [False, True])
 def test_whether_results_were_told_is_known_by_what_there_is_to_publish(record, outbox, half_failed, told):
     if told:
-        outbox.add(EVAL_ID, [RESULTS], attempt=1)
+        outbox.add(EVAL_ID, [RESULTS])
     retry(record)
     assert record.definition(EVAL_ID).results_told is told
 

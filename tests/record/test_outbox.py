@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from budeval.commons.wire import WorkflowStatus
 from budeval.record import outbox as outbox_module
 from budeval.record.outbox import CLAIM_SECONDS, OutgoingMessage
 from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
@@ -67,6 +68,12 @@ def test_a_message_that_was_published_is_not_written_down_again(outbox):
     outbox.add(EVAL_ID, [message()])
     drain(outbox)
     outbox.add(EVAL_ID, [message()])
+    assert drain(outbox) == []
+
+
+def test_after_the_last_words_nothing_is_added(outbox, record):
+    record.finish(EVAL_ID, WorkflowStatus.TERMINATED)
+    outbox.add(EVAL_ID, [message()], attempt=1)
     assert drain(outbox) == []
 
 

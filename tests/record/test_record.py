@@ -327,6 +327,19 @@ def test_runs_that_had_not_ended_get_the_reason_of_the_end(record, evaluation):
     assert [(run.status, run.error) for run in record.view(EVAL_ID).runs] == [("Failed", BROKEN), ("Failed", timeout)]
 
 
+def test_a_run_that_waited_to_the_end_says_what_for(record, evaluation):
+    quota = ErrorInfo(reason="FailedCreate", message="Kubernetes has not made a pod", resolution="Look at the quota.")
+    record.update_runs(EVAL_ID, [RunUpdate(run_id="run-a", status=JobState.PENDING, error=quota)])
+    record.finish(
+        EVAL_ID, WorkflowStatus.FAILED, ErrorInfo(reason="MonitoringTimeout", message="late.", resolution="x")
+    )
+    assert record.view(EVAL_ID).runs[0].error == ErrorInfo(
+        reason="MonitoringTimeout",
+        message="late. Before: FailedCreate: Kubernetes has not made a pod",
+        resolution="Look at the quota.",
+    )
+
+
 def test_a_run_whose_results_were_never_read_is_no_success(record, evaluation):
     record.save_results(EVAL_ID, [RESULT])
     record.update_runs(EVAL_ID, [RunUpdate(run_id="run-b", status=JobState.SUCCEEDED, ended_at=ENDED)])

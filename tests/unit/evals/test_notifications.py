@@ -276,6 +276,17 @@ def test_a_message_that_is_refused_holds_back_those_behind_it(record_evaluation,
     assert [content_of(message.body)["message"] for message in broker.messages] == ["3"]
 
 
+def test_a_topic_that_refuses_keeps_no_other_topic_waiting(record_evaluation, notifier, broker):
+    evaluation = record_evaluation(source_topics=["forbidden", "good"])
+    broker.refuses = lambda topic, _body: topic == "forbidden"
+    notifier.announce(evaluation, [eta_announcement(number) for number in (3, 2, 1)])
+    assert [message.topic for message in broker.messages] == ["good"] * 3
+    broker.refuses = lambda _topic, _body: False
+    notifier.flush_all()
+    told = [message.body["payload"]["content"]["message"] for message in broker.messages]
+    assert told == ["3", "2", "1"] * 2
+
+
 def test_what_one_evaluation_waits_with_keeps_no_other_waiting(record_evaluation, notifier, broker):
     stuck = record_evaluation(source_topics=["stuck"])
     other = record_evaluation(eval_id=EVAL_ID.replace("4", "5"))
