@@ -19,6 +19,7 @@ MODEL_PACKAGES = ("libgomp1",)
 CLIENT_PACKAGES = ("curl",)
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+UNITS = Path("/etc/systemd/system")
 INSTALL_TIMEOUT_SECONDS = 1800.0
 LOCK_WAIT = "DPkg::Lock::Timeout=300"
 
@@ -78,5 +79,5 @@ def _no_services() -> Iterator[None]:
 
 
 def _enabled_units() -> set[str]:
-    """Services that start at boot."""
-    return {unit.name for unit in Path("/etc/systemd/system/multi-user.target.wants").glob("*.service")}
+    """What starts at boot: services, and sockets that start one as soon as somebody connects."""
+    return {unit.name for kind in ("multi-user", "sockets") for unit in UNITS.glob(f"{kind}.target.wants/*.*")}
