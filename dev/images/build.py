@@ -68,6 +68,20 @@ def ensure_base(settings: Settings) -> str:
         return _ensure_base(settings)
 
 
+def export_for_docker(settings: Settings, source: str, reference: str, archive: Path) -> None:
+    """Write an image as `docker load` takes it.
+
+    Args:
+        source: a name in the image store, or an archive of `ensure_image` as `oci-archive:PATH`.
+        reference: the name it is to be loaded under.
+    """
+    with _build_lock(settings):
+        if source.startswith("oci-archive:"):
+            source = run([*_buildah_command(settings), "pull", "--quiet", source], timeout=300, env=_environment())
+        target = f"docker-archive:{archive}:{reference}"
+        _buildah(settings, "docker-archive", "push", source.strip(), target)
+
+
 def _archive(settings: Settings, image: Image) -> Path:
     return _home(settings) / f"{image.name}-{image_hash(image, settings.root)}.tar"
 
