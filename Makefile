@@ -5,10 +5,10 @@ PYTHON := .venv/bin/python
 # One stamp for each content of the lock: a changed lock is installed, an unchanged one costs nothing.
 VENV := .venv/installed-$(shell sha256sum requirements.lock | cut -c1-16)
 
-.PHONY: help demo up down status test test-fast check bench lock datasets
+.PHONY: help demo up down status test test-fast check bench lock datasets cluster-setup
 
 help: ## list the actions
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV) ## evaluate a real model from start to scores (ENDPOINT=, MODEL=, DATASET= for your own; key in OPENAI_API_KEY)
 	@$(PYTHON) -m dev.demo
@@ -41,14 +41,15 @@ lock: $(VENV) ## pin the newest versions that pyproject.toml allows
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q -U pyproject.toml --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 -o requirements.lock
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile -q pyproject.toml --extra postgresql --generate-hashes --no-emit-index-url --python-version 3.11 -c requirements.lock -o requirements-service.lock
 
+cluster-setup: $(VENV) ## give the cluster of KUBECONFIG what the service needs there
+	@$(PYTHON) -m dev cluster-setup
+
 datasets: $(VENV) ## put published data sets onto the local volume (NAMES="siqa_gen ..."; all without)
 	@$(PYTHON) -m dev.datasets install $(NAMES)
 
 $(VENV): requirements.lock
 	@command -v python3 >/dev/null || { echo "Python 3.11 or later is needed"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed, and python3 is $$(python3 --version)"; exit 1; }
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { apt-get -q update && apt-get -q -y install --no-install-recommends python3-venv; }
-	@test -x $(PYTHON) || python3 -m venv .venv
-	@echo "  installing the locked Python packages ..."
-	@$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -e .
-	@rm -f .venv/installed-*; touch $@
+	@python3 -m dev.virtualenv $@

@@ -1,22 +1,21 @@
-"""What it costs to give places, with a full record: ``python -m benchmarks.admission``.
+"""What it costs to give places, with a full record: milliseconds of each decision.
 
-Prints milliseconds (least and median of the repetitions) of each decision, with 10,000 evaluations in the record, 100
-of them running and 1,000 waiting, each with five runs. ``--database`` names a database of your own instead of a new
-SQLite file; it must be empty.
+The record, a SQLite file, has 9,000 evaluations that have ended or run, and then 1,000 and 10,000 more that wait, each
+with five runs. Least and median of the repetitions count.
 """
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from cryptography.fernet import Fernet
 from sqlalchemy import Engine, insert
 
+from benchmarks.report import Report
 from budeval.commons.clock import utc_now
 from budeval.commons.sealing import EvaluationSecrets, Sealer
 from budeval.commons.settings import AdmissionLimits, MonitorSettings
@@ -27,7 +26,7 @@ from budeval.record import Record
 from budeval.record.database import open_database
 from budeval.record.tables import EvaluationRow, RunRow
 
-ENDED, RUNNING, WAITING, RUNS = 8_900, 100, 1_000, 5
+ENDED, RUNNING, WAITING, RUNS = 8_900, 100, (1_000, 10_000), 5
 FULL = AdmissionLimits(evaluations=RUNNING, jobs=RUNNING * RUNS)
 
 
@@ -100,52 +99,47 @@ def create(record: Record) -> None:
     record.create(evaluation, EvaluationSecrets(), b"", names, "requester-1")
 
 
-def measured(action: Callable[[], object], repeats: int) -> str:
-    """Least and median of the repetitions."""
+def measured(report: Report, title: str, action: Callable[[], object], repeats: int) -> None:
+    """Adds a line with the least and the median of the repetitions."""
     action()
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
         action()
         times.append(1000 * (time.perf_counter() - began))
-    return f"{min(times):9.2f} {statistics.median(times):9.2f}"
+    report.row(title, f"{min(times):.1f}", f"{statistics.median(times):.1f}")
 
 
-def bench(url: str, repeats: int) -> None:
-    """Prints the table."""
+def bench(report: Report, database: Engine, repeats: int) -> None:
+    """Adds the table."""
     sealer = Sealer([Fernet.generate_key().decode()])
-    database = open_database(url)
     record = Record(database, sealer, FULL)
-    fill(database, ENDED, RUNNING, 0)
-    print(f"{'milliseconds':<52} {'least':>9} {'median':>9}")
-    print(f"{'a look whether anybody waits; nobody does':<52} {measured(record.admission.admit, repeats)}")
     unlimited = Record(database, sealer)
-    print(f"{'a request, without any limit':<52} {measured(lambda: create(unlimited), repeats)}")
-    waiting = fill(database, 0, 0, WAITING)
-    print(f"{f'a look with {WAITING} that wait; no place is free':<52} {measured(record.admission.admit, repeats)}")
-    middle = waiting[WAITING // 2]
-    print(f"{'GET of one that waits':<52} {measured(lambda: record.view(middle), repeats)}")
-    print(f"{f'a request behind {WAITING} that wait':<52} {measured(lambda: create(record), repeats)}")
-    places = count(record.admission.counts().running + 1)
+    report.table("admission", "least, ms", "median, ms")
+    fill(database, ENDED, RUNNING, 0)
+    measured(report, "a look whether anybody waits; nobody does", record.admission.admit, repeats)
+    measured(report, "a request, without any limit", lambda: create(unlimited), repeats)
+    waiting: list[str] = []
+    for number in WAITING:
+        waiting += fill(database, 0, 0, number - len(waiting))
+        queue = f"{number:,} that wait"
+        middle = waiting[number // 2]
+        measured(report, f"`GET` of one among {queue}", lambda eval_id=middle: record.view(eval_id), repeats)
+        measured(report, f"a look with {queue}; no place is free", record.admission.admit, repeats)
+        measured(report, f"a request behind {queue}", lambda: create(record), repeats)
+        places = count(record.admission.counts().running + 1)
 
-    def one_more_place() -> None:
-        more = AdmissionLimits(evaluations=next(places))
-        assert len(Record(database, sealer, more).admission.admit()) == 1
+        def one_more_place(places: Iterator[int] = places) -> None:
+            more = AdmissionLimits(evaluations=next(places))
+            assert len(Record(database, sealer, more).admission.admit()) == 1
 
-    print(f"{f'a place for the first of {WAITING} that wait':<52} {measured(one_more_place, repeats)}")
-    database.dispose()
+        measured(report, f"a place for the first of {queue}", one_more_place, repeats)
 
 
-def main() -> int:
-    """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--database", help="SQLAlchemy URL")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        bench(args.database or f"sqlite:///{directory}/record.sqlite", args.repeats)
+def main(report: Report, options: argparse.Namespace) -> int:
+    """Measures everything."""
+    with tempfile.TemporaryDirectory(prefix="budeval-bench-") as directory:
+        database = open_database(f"sqlite:///{directory}/record.sqlite")
+        bench(report, database, options.repeats)
+        database.dispose()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -93,4 +93,5 @@ def _notification(common: Mapping[str, Any], number: int, at: datetime) -> dict[
     return {
         **common, "event_id": f"{number:064}", "event": "eta", "status": "RUNNING", "topic": "evaluations",
         "message": "12", "body": body, "created_at": at, "claimed_at": at, "published_at": at,
+        "in_doubt": False,
     }  # fmt: skip

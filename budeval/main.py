@@ -1,6 +1,7 @@
 """Composition root: joins everything, starts it and ends it."""
 
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,11 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from budeval import __version__
-from budeval.access.authentication import Authenticator, StartRefused, authenticator_for
+from budeval.access.authentication import Authenticator, authenticator_for
 from budeval.ansible.runner import PlaybookRunner
 from budeval.api.access import Gate, document_access, whoami_router
 from budeval.api.attempts import attempts_router
+from budeval.api.documentation import documentation_router
 from budeval.api.health import Readiness, health_router
 from budeval.api.links import document_links
 from budeval.api.log_streams import LogStreams
@@ -28,7 +30,7 @@ from budeval.api.streams import OpenStreams
 from budeval.api.subscriptions import subscription_router
 from budeval.commons.logging import configure_logging
 from budeval.commons.sealing import Sealer
-from budeval.commons.settings import Settings, get_settings
+from budeval.commons.settings import Settings, StartRefused, get_settings, setting
 from budeval.evals.activities import Activities
 from budeval.evals.ansible_orchestrator import AnsibleOrchestrator
 from budeval.evals.inventory import InventoryKeeper
@@ -60,17 +62,21 @@ class Application:
         orchestrator: AnsibleOrchestrator | None = None,
         authenticator: Authenticator | None = None,
     ) -> None:
+        """Raises :class:`StartRefused`; the database comes last, so that a start that is refused changes nothing."""
         self.authenticator = authenticator
+        sealer = Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file)
+        self.runner = PlaybookRunner(settings)
+        orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
+        mount = settings.results_mount
+        if mount is not None:
+            with setting("BUDEVAL_RESULTS_MOUNT"):
+                os.scandir(mount).close()
         database = open_database(settings.database_url)
         self.database = database
-        sealer = Sealer.from_settings(settings.sealing_keys, settings.sealing_keys_file)
         self.record = Record(database, sealer, settings.admission)
         self.outbox = Outbox(database)
         self.publisher = DaprPublisher(settings.pubsub_name, settings.notification_format)
         self.notifier = Notifier(self.outbox, self.publisher)
-        self.runner = PlaybookRunner(settings)
-        orchestrator = orchestrator or AnsibleOrchestrator(settings, self.runner)
-        mount = settings.results_mount
         volume: Volume = orchestrator if mount is None else MountedResults(mount, orchestrator)
         results = ResultsProcessor(volume)
         self.workflows = WorkflowClient()
@@ -106,7 +112,7 @@ class Application:
 def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = None) -> FastAPI:
     """The service as an ASGI application; ``orchestrator`` is for tests without a cluster.
 
-    Raises :class:`StartRefused` where the settings would let in anybody, or nobody.
+    Raises :class:`StartRefused` where the settings would let in anybody, or nobody, or name what cannot be used.
     """
     authenticator = authenticator_for(settings)
     joined = Application(settings, orchestrator, authenticator)
@@ -123,6 +129,8 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
         version=__version__,
         summary="Durable LLM evaluations on Kubernetes",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.open_streams = OpenStreams()
     metrics = Metrics(joined.record, joined.outbox)
@@ -135,6 +143,7 @@ def create_app(settings: Settings, orchestrator: AnsibleOrchestrator | None = No
     app.include_router(attempts_router(joined.service, joined.removal))
     app.include_router(subscription_router(joined.service, settings))
     app.include_router(whoami_router())
+    app.include_router(documentation_router())
     app.include_router(health_router(Readiness(settings, joined.record, joined.runtime, authenticator)))
     app.include_router(metrics.router())
     document_problems(app)

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from dev.command_line import exit_code
 from dev.errors import StackError
 from dev.settings import load_settings
 from dev.stack import GROUPS, PartStatus, Stack
@@ -16,18 +16,7 @@ from dev.stack import GROUPS, PartStatus, Stack
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 where it did what it says."""
     options = _parser().parse_args(arguments)
-    try:
-        return _dispatch(options, Stack(load_settings()))
-    except StackError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # The reader, `head` for instance, has seen enough. Python must not flush into the closed pipe at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _dispatch(options, Stack(load_settings())))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from budeval.jobs.manifest import build_evaluation
 from budeval.jobs.models import JobSpecInput
 from dev import console
+from dev.command_line import exit_code
 from dev.errors import StackError
 from dev.kubernetes.cluster import local_manifests
 from dev.settings import Settings, load_settings
@@ -132,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

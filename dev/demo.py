@@ -20,6 +20,7 @@ from budeval.cli.output import Output
 from budeval.cli.views import RESULT_HEADERS, result_rows
 from budeval.cli.watching import follow
 from budeval.client import BudevalClientError, Client, DatasetRun, EvaluationRequest, Results
+from dev.command_line import exit_code
 from dev.errors import StackError
 
 TOPIC = "budeval-demo"
@@ -35,6 +36,7 @@ PARAMETERS: dict[str, str | int | float] = {
     "max_seq_len": 4096,
     "batch_size": 4,
 }
+EXAMPLE = "For example: make demo ENDPOINT=http://127.0.0.1:8000/v1 MODEL=my-model DATASET=siqa_gen,piqa_gen"
 POLL_SECONDS = 0.5
 LAST_WORD_SECONDS = 20.0
 
@@ -57,17 +59,16 @@ class Subject:
         """The user's own model, or the small local one.
 
         Raises:
-            StackError: ENDPOINT is set without MODEL and DATASET, or QUESTIONS is no number.
+            StackError: ENDPOINT is set without MODEL and DATASET, MODEL without ENDPOINT, or QUESTIONS is no number.
         """
         datasets = [name.strip() for name in environment.get("DATASET", "").split(",") if name.strip()]
         limit = _number(environment.get("QUESTIONS", ""))
         if not environment.get("ENDPOINT"):
+            if environment.get("MODEL"):
+                raise StackError(f"MODEL needs ENDPOINT beside it. {EXAMPLE}")
             return cls(local_endpoint, LOCAL_MODEL, datasets or [LOCAL_DATASET], max_questions=limit or LOCAL_QUESTIONS)
         if not environment.get("MODEL") or not datasets:
-            raise StackError(
-                "ENDPOINT needs MODEL and DATASET beside it, e.g. "
-                "make demo ENDPOINT=http://127.0.0.1:8000/v1 MODEL=my-model DATASET=siqa_gen,piqa_gen"
-            )
+            raise StackError(f"ENDPOINT needs MODEL and DATASET beside it. {EXAMPLE}")
         key = environment.get("OPENAI_API_KEY", "")
         return cls(environment["ENDPOINT"], environment["MODEL"], datasets, key, limit)
 
@@ -88,9 +89,11 @@ class Subject:
 
 
 def _number(text: str) -> int | None:
-    if text and not text.isdigit():
-        raise StackError(f"QUESTIONS is the greatest number of questions, not {text!r}")
-    return int(text) if text else None
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise StackError(f"QUESTIONS is the greatest number of questions of a data set, not {text!r}")
+    return int(text)
 
 
 class Subscriber:
@@ -207,21 +210,17 @@ def main() -> int:
     from dev.settings import load_settings
     from dev.stack import GROUPS, Stack
 
+    settings = load_settings()
+    stack = Stack(settings)
+    subject = Subject.from_environment(os.environ, f"http://127.0.0.1:{settings.ports.model}/v1")
+    stack.up(GROUPS)
+    stack.start_service()
+    os.environ.update(environment.service_environment(settings, os.environ))
     try:
-        settings = load_settings()
-        stack = Stack(settings)
-        subject = Subject.from_environment(os.environ, f"http://127.0.0.1:{settings.ports.model}/v1")
-        stack.up(GROUPS)
-        stack.start_service()
-        os.environ.update(environment.service_environment(settings, os.environ))
         return run(f"http://127.0.0.1:{settings.ports.service}", "pubsub-redis", subject)
-    except (StackError, BudevalClientError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; make demo again goes on where it was", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    except BudevalClientError as error:
+        raise StackError(str(error)) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

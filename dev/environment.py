@@ -55,12 +55,18 @@ def service_environment(settings: Settings, overrides: Mapping[str, str]) -> dic
     return values
 
 
+def kubectl_environment(settings: Settings) -> dict[str, str]:
+    """What leads kubectl to the local cluster, and keeps what it knows of it out of the user's home."""
+    return {"KUBECONFIG": str(settings.admin_kubeconfig), "KUBECACHEDIR": str(settings.kubectl_cache)}
+
+
 def write_environment(settings: Settings, values: Mapping[str, str], path: Sequence[Path], runtime_path: Path) -> None:
     """Write the file that a shell sources before it runs `dapr`, `kubectl` or the service by hand."""
     prefix = ":".join(str(folder) for folder in path)
     lines = [
         "# Written by `make up`; contains secrets.",
         *(f"export {name}={shlex.quote(value)}" for name, value in values.items()),
+        f"export BUDEVAL_SERVER=http://127.0.0.1:{settings.ports.service}",
         f"export DAPR_RUNTIME_PATH={shlex.quote(str(runtime_path))}",
         f'export PATH={shlex.quote(prefix)}:"$PATH"',
     ]

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dev import files
 from dev.console import line
 from dev.errors import StackError
+from dev.locks import locked
 from dev.settings import Settings
 from dev.shell import run, run_logged
 
@@ -20,6 +22,9 @@ CLIENT_PACKAGES = ("curl",)
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 UNITS = Path("/etc/systemd/system")
+POLICY_TEXT = "#!/bin/sh\n# For as long as budeval's local stack installs packages.\nexit 101\n"
+INTERRUPTED = Path("/var/lib/dpkg/updates")
+"""Where dpkg keeps what it is at; empty unless it was killed, or works right now."""
 INSTALL_TIMEOUT_SECONDS = 1800.0
 LOCK_WAIT = "DPkg::Lock::Timeout=300"
 
@@ -44,31 +49,42 @@ def ensure_packages(settings: Settings, wanted: Sequence[str]) -> None:
     Raises:
         StackError: packages are missing and this is not root, or apt-get failed.
     """
-    missing = missing_packages(wanted)
-    if not missing:
+    if not missing_packages(wanted):
         return
+    with locked(settings.cache / "packages.lock", "installation"):
+        if missing := missing_packages(wanted):
+            _install(settings, missing)
+
+
+def _install(settings: Settings, missing: Sequence[str]) -> None:
     if os.getuid() != 0:
         raise StackError(f"Packages are missing; install them as root: apt-get install {' '.join(missing)}")
-    with line(f"install {' '.join(missing)}"), _no_services():
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        log = settings.logs / "apt-get.log"
-        run_logged(["apt-get", "-q", "-o", LOCK_WAIT, "update"], log, timeout=INSTALL_TIMEOUT_SECONDS, env=env)
-        run_logged(
-            ["apt-get", "-q", "-y", "-o", LOCK_WAIT, "install", "--no-install-recommends", *missing],
-            settings.logs / "apt-get-install.log",
-            timeout=INSTALL_TIMEOUT_SECONDS,
-            env=env,
-        )
+    commands = [
+        ["apt-get", "-q", "-o", LOCK_WAIT, "update"],
+        ["apt-get", "-q", "-y", "-o", LOCK_WAIT, "install", "--no-install-recommends", *missing],
+    ]
+    if any(INTERRUPTED.glob("*")):
+        # apt-get does nothing before this.
+        commands.insert(0, ["dpkg", "--configure", "-a"])
+    with line(f"install {' '.join(missing)}") as progress, _no_services():
+        for number, command in enumerate(commands, 1):
+            progress.log = settings.logs / f"packages-{number}.log"
+            run_logged(
+                command,
+                progress.log,
+                timeout=INSTALL_TIMEOUT_SECONDS,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            )
 
 
 @contextmanager
 def _no_services() -> Iterator[None]:
     """Keep package scripts from starting daemons, now and at the next boot: the stack starts its own."""
     before = _enabled_units()
-    own_policy = not POLICY.exists()
+    # One of our own is what a killed run left.
+    own_policy = files.read(POLICY) in {"", POLICY_TEXT}
     if own_policy:
-        POLICY.write_text("#!/bin/sh\nexit 101\n")
-        POLICY.chmod(0o755)
+        files.write(POLICY, POLICY_TEXT, 0o755)
     try:
         yield
     finally:

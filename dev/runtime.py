@@ -100,8 +100,9 @@ def scheduler(settings: Settings, binaries: Path) -> Program:
         "healthz-listen-address": probes.HOST,
         "metrics-listen-address": probes.HOST,
         "etcd-data-dir": folder / "etcd",
+        "etcd-client-listen-address": probes.HOST,
         "etcd-client-port": ports.scheduler_etcd_client,
-        "etcd-initial-cluster": f"dapr-scheduler-server-0=http://localhost:{ports.scheduler_etcd_peer}",
+        "etcd-initial-cluster": f"dapr-scheduler-server-0=http://{probes.HOST}:{ports.scheduler_etcd_peer}",
         "identity-directory-write": folder / "tls",
         "override-broadcast-host-port": f"{probes.HOST}:{ports.scheduler}",
     }

@@ -151,11 +151,15 @@ class Settings:
 
     @property
     def admin_kubeconfig(self) -> Path:
-        return self.kubernetes / "admin.kubeconfig"
+        return admin_kubeconfig(self.state)
 
     @property
     def service_kubeconfig(self) -> Path:
         return self.kubernetes / "budeval.kubeconfig"
+
+    @property
+    def kubectl_cache(self) -> Path:
+        return self.kubernetes / "cache"
 
     @property
     def data(self) -> Path:
@@ -193,12 +197,26 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         cache=_cache_directory(env),
         ports=Ports(base=base, service=service),
         namespace=env.get("BUDEVAL_NAMESPACE") or "development",
-        use_existing_cluster=bool(env.get("KUBECONFIG")) or env.get("BUDEVAL_CLUSTER") == "existing",
+        use_existing_cluster=_names_existing_cluster(env, state),
         own_dapr=env.get("BUDEVAL_DAPR") == "own",
     )
     for socket in (settings.containerd_socket, settings.supervisor_socket):
         _check_socket_path(socket)
     return settings
+
+
+def _names_existing_cluster(env: Mapping[str, str], state: Path) -> bool:
+    word, kubeconfig = env.get("BUDEVAL_CLUSTER", ""), env.get("KUBECONFIG", "")
+    if word not in {"", "local", "existing"}:
+        raise StackError(f"BUDEVAL_CLUSTER={word} is neither `existing` nor `local`")
+    # A shell that has read our `env` names our own cluster.
+    ours = Path(kubeconfig).resolve() == admin_kubeconfig(state)
+    return word == "existing" or bool(kubeconfig and not ours)
+
+
+def admin_kubeconfig(state: Path) -> Path:
+    """The kubeconfig of the local cluster's administrator."""
+    return state / "kubernetes" / "admin.kubeconfig"
 
 
 def _cache_directory(env: Mapping[str, str]) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from dev.kubernetes import images as node_images
 from dev.kubernetes import teardown
 from dev.kubernetes.cluster import Cluster, cluster_manifests, local_manifests
 from dev.kubernetes.node import Node
+from dev.locks import locked
 from dev.probes import Probe
 from dev.runtime import Runtime
 from dev.settings import Settings
@@ -134,18 +136,31 @@ class Stack:
         Raises:
             StackError: something is missing or does not get ready; the message says what and where its log is.
         """
-        if self.settings.use_existing_cluster and not self.settings.service_kubeconfig.exists():
-            raise StackError("The service has no identity in this cluster yet: run `python -m dev cluster-setup` first")
-        parts = [part for part in self.parts() if part.group in groups]
+        # What cannot succeed ends before the builds, which take minutes.
+        if self.settings.use_existing_cluster:
+            self.cluster.require_kubeconfig()
+        elif "node" in groups:
+            require_root()
         self._install(groups)
+        if self.settings.use_existing_cluster:
+            self.cluster.require_service_kubeconfig()
+        with self._alone():
+            self._bring_up(groups)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """One command at a time changes what runs."""
+        return locked(self.settings.state / "lock", "command of this stack")
+
+    def _bring_up(self, groups: Sequence[str]) -> None:
         self._prepare(groups)
         if not self.supervisor.is_running():
             # What a killed supervisor left would hold the ports.
             teardown.kill_leftovers(self.settings)
         self.supervisor.apply(self._programs(groups))
-        for part in parts:
-            self._start(part)
-            self._after(part)
+        for part in self.parts():
+            if part.group in groups:
+                self._start(part)
+                self._after(part)
         if "engine" in self._images(groups):
             self._import("engine")
         if "data" in groups and self._starts_cluster:
@@ -188,7 +203,6 @@ class Stack:
         if self.node.write_files():
             files.write(self.settings.kubernetes / "applied", "")
         if "node" in groups:
-            require_root()
             teardown.create_cgroups(self.settings)
 
     def _start(self, part: Part) -> None:
@@ -204,7 +218,10 @@ class Stack:
                     "other ports with BUDEVAL_PORT_BASE"
                 )
             self.supervisor.start(part.name)
-            probes.wait_until(part.ready, READY_TIMEOUT_SECONDS, part.name, alive)
+            try:
+                probes.wait_until(part.ready, READY_TIMEOUT_SECONDS, part.name, alive)
+            except StackError as error:
+                raise StackError(f"{error}\n{self.supervisor.log_end(part.name)}") from error
 
     def _after(self, part: Part) -> None:
         """What becomes possible once this part is ready."""
@@ -239,6 +256,9 @@ class Stack:
 
     def set_cluster_up(self) -> None:
         """Give an existing cluster what the service needs there: namespace, identity, claim."""
+        if self._starts_cluster:
+            raise StackError("Which cluster? Set KUBECONFIG to that of its administrator.")
+        self.cluster.require_kubeconfig()
         gobuild.ensure_programs(self.settings, gobuild.KUBERNETES)
         with console.line("manifests and identity"):
             self.cluster.apply(cluster_manifests(self.settings))
@@ -249,6 +269,8 @@ class Stack:
             **environment.service_environment(self.settings, self._overrides),
             **environment.sidecar_environment(self.settings, self.runtime),
         }
+        if self._starts_cluster:
+            values |= environment.kubectl_environment(self.settings)
         modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.built else [])]
         programs = [gobuild.binary_directory(self.settings, module) for module in modules]
         path = [self.settings.root / ".venv" / "bin", *programs]
@@ -263,6 +285,10 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything; leave no process, mount, cgroup or socket. Data stay for the next `up`."""
+        with self._alone():
+            self._take_down()
+
+    def _take_down(self) -> None:
         for name in ("budeval", "daprd", "kubelet"):
             self._stop(name)
         self._remove_pods()
@@ -281,16 +307,18 @@ class Stack:
     def start_service(self) -> None:
         """Start the service and its sidecar and wait until both answer."""
         ports = self.settings.ports
-        for name, ready in (
-            ("budeval", probes.http_ok(ports.service, "/livez")),
-            ("daprd", probes.tcp(ports.daprd_http)),
-        ):
-            self._start(Part(name, lambda: self.services()[0], ready, "service"))
+        with self._alone():
+            for name, ready in (
+                ("budeval", probes.http_ok(ports.service, "/livez")),
+                ("daprd", probes.tcp(ports.daprd_http)),
+            ):
+                self._start(Part(name, lambda: self.services()[0], ready, "service"))
 
     def stop_service(self) -> None:
         """Stop the service first, so that it can say goodbye to its sidecar."""
-        for name in ("budeval", "daprd"):
-            self._stop(name)
+        with self._alone():
+            for name in ("budeval", "daprd"):
+                self._stop(name)
 
     def _stop(self, name: str) -> None:
         if not self.supervisor.is_running():

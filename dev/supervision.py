@@ -26,6 +26,7 @@ START_TIMEOUT_SECONDS = 15.0
 # supervisord's own code for the time between being told to stop and its end.
 SHUTDOWN_STATE = -1
 WANTED_OPEN_FILES = 32768
+SHOWN_LOG_LINES = 15
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def render_configuration(settings: Settings, programs: Sequence[Program]) -> str
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
-    return "\n".join([*head, *(_section(settings, program) for program in programs), ""])
+    text = "\n".join([*head, *(_section(settings, program) for program in programs), ""])
+    # supervisord would expand it, in paths too.
+    return text.replace("%", "%%")
 
 
 def _open_files() -> int:
@@ -85,7 +88,7 @@ def _section(settings: Settings, program: Program) -> str:
     environment = {MARKER: str(settings.state), **program.environment}
     lines = [
         f"[program:{program.name}]",
-        f"command={_escape(shlex.join(str(part) for part in program.command))}",
+        f"command={shlex.join(str(part) for part in program.command)}",
         f"environment={','.join(f'{name}={_quote(value)}' for name, value in environment.items())}",
         f"directory={program.directory or settings.root}",
         # Started one after the other by `up`, each when those before it are ready.
@@ -97,21 +100,18 @@ def _section(settings: Settings, program: Program) -> str:
         f"stopwaitsecs={program.stop_seconds}",
         f"killasgroup={str(program.stop_group).lower()}",
         "redirect_stderr=true",
-        f"stdout_logfile={settings.logs / program.name}.log",
+        # This one is expanded twice.
+        f"stdout_logfile={settings.logs / program.name}.log".replace("%", "%%"),
         "stdout_logfile_maxbytes=20MB",
         "stdout_logfile_backups=1",
     ]
     return "\n".join(lines)
 
 
-def _escape(text: str) -> str:
-    return text.replace("%", "%%")
-
-
 def _quote(value: str) -> str:
     if '"' in value or "\n" in value:
         raise StackError("A value in the environment of a supervised program has a quote or a line break")
-    return f'"{_escape(value)}"'
+    return f'"{value}"'
 
 
 class Supervisor:
@@ -186,10 +186,12 @@ class Supervisor:
         """Raise StackError where a program has ended as soon as it was started, or was given up."""
         state = self.states()[name]
         if state.state in {"FATAL", "BACKOFF"}:
-            raise StackError(
-                f"{name} keeps ending ({state.detail}); its log: {self._settings.logs / name}.log\n"
-                f"{log_tail(self._settings, name)}"
-            )
+            raise StackError(f"{name} keeps ending ({state.detail})")
+
+    def log_end(self, name: str) -> str:
+        """What a program said last, and where the rest is."""
+        log = self._settings.logs / f"{name}.log"
+        return "\n".join([f"Log: {log}", *files.read(log).splitlines()[-SHOWN_LOG_LINES:]])
 
     def shutdown(self) -> None:
         """Stop everything and supervisord itself."""
@@ -231,9 +233,3 @@ def _state(info: Mapping[str, object]) -> ProcessState:
         uptime=int(str(info["now"])) - int(str(info["start"])) if running else None,
         detail=str(info["spawnerr"] or info["description"]),
     )
-
-
-def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
-    """The end of a program's log."""
-    text = files.read(settings.logs / f"{name}.log")
-    return "\n".join(text.splitlines()[-lines:])

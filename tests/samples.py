@@ -8,7 +8,9 @@ from pydantic import SecretStr
 from budeval.commons.sealing import EvaluationSecrets, Sealer
 from budeval.commons.settings import MonitorSettings
 from budeval.evals.models import Evaluation, ModelInfo, NotificationMetadata, Run
+from budeval.evals.notifications import outgoing
 from budeval.jobs.names import job_name
+from budeval.record.outbox import write_messages
 
 EVAL_ID = "444e4567-e89b-12d3-a456-426614174020"
 NOW = datetime(2026, 1, 1, 10, 0, tzinfo=UTC)
@@ -65,6 +67,18 @@ def a_request(**changes):
             target = target[parent]
         target[name] = value
     return request
+
+
+def write_down(outbox, messages, eval_id=EVAL_ID):
+    """Messages in the outbox, without anything that they tell."""
+    with outbox._write() as session:
+        write_messages(session, eval_id, messages)
+
+
+def announce(notifier, evaluation, announcements):
+    """Announcements in the outbox, and as far as may be at their subscribers."""
+    write_down(notifier._outbox, outgoing(evaluation, announcements), evaluation.eval_id)
+    notifier.flush(evaluation.eval_id)
 
 
 def job_names(evaluation):

@@ -17,6 +17,7 @@ class ScriptedPod:
 
     def __init__(self, name="pod-1", *texts, started=True):
         self.name, self.started, self.ended = name, started, False
+        self.created = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
         self.message = ""
         self.lines = []
         self.say(*texts)
@@ -56,6 +57,9 @@ class ScriptedLogs:
         self._ask("pod", job_name, kubeconfig)
         known = [place for place, pod in enumerate(self.pods) if position and pod.name == position.pod]
         chosen = self.pods[known[0] :] if known else self.pods[-1:]
+        if position and position.since and not position.pod:
+            before = [place for place, pod in enumerate(self.pods) if pod.created <= position.since]
+            chosen = self.pods[max(before, default=0) :]
         return [pod.log(position.since if known and not later else None) for later, pod in enumerate(chosen)]
 
     def read_log_file(self, eval_id, directory, kubeconfig=None, *, limit=0):  # noqa: ARG002 - as the orchestrator

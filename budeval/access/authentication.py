@@ -6,14 +6,10 @@ from budeval.access.callers import Caller, RecognitionUnavailable, Unrecognised
 from budeval.access.oidc import OidcCallers, OidcRules, checked_url
 from budeval.access.sources import FileTokens, SecretStoreTokens, TokenSource
 from budeval.commons.clock import utc_now
-from budeval.commons.settings import Settings
+from budeval.commons.settings import Settings, StartRefused, setting
 
 MAXIMUM_TOKEN_LENGTH = 8192
 """Characters; a JWT with hundreds of groups fits."""
-
-
-class StartRefused(Exception):
-    """The service must not start with these settings; the message says what to set."""
 
 
 class Authenticator:
@@ -106,11 +102,8 @@ def is_loopback(host: str) -> bool:
 def _sources(settings: Settings) -> list[TokenSource]:
     sources: list[TokenSource] = []
     if settings.tokens_file is not None:
-        try:
+        with setting("BUDEVAL_TOKENS_FILE", settings.tokens_file):
             sources.append(FileTokens(settings.tokens_file))
-        except (OSError, ValueError) as error:
-            why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            raise StartRefused(f"BUDEVAL_TOKENS_FILE: {settings.tokens_file} {why}") from error
     if settings.tokens_secret_store is not None:
         url = f"{settings.dapr_http_url}/v1.0/secrets/{settings.tokens_secret_store}/{settings.tokens_secret_name}"
         refresh = settings.tokens_refresh

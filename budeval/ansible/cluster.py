@@ -40,6 +40,9 @@ LOG_LINES = 200_000
 LOG_BYTES = 32 * 1024 * 1024
 """Of one log; nodes begin a new file at 10 MiB."""
 
+ANSWER_BYTES = 64 * 1024 * 1024
+"""Of one answer: a request may name a server of its own, and a page of the largest pods has a quarter of it."""
+
 _WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
@@ -86,7 +89,7 @@ class Cluster:
         )
         try:
             answer = self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
-            return answer.status, answer.read(), _warnings(answer.response.headers.getlist("Warning"))
+            return answer.status, _read(answer.response), _warnings(answer.response.headers.getlist("Warning"))
         except (client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise ClusterError(_connection_reason(error)) from error
 
@@ -210,16 +213,23 @@ def run_logs(
 
     Args:
         read: what was read before: ``pod``, and ``since``, a time from which to go on. Where that pod is not the newest
-            any more, the logs of those after it come too. Empty: begin with the newest pod.
+            any more, the logs of those after it come too. A time alone: begin with the pod that there was then. Empty:
+            with the newest one.
         limit_bytes: of each log only the end of this size.
     """
     gc.disable()
     found = cluster.collect(f"/api/v1/namespaces/{_segment(namespace)}/pods", f"job-name={job}", project_pod)
     pods = sorted(found, key=lambda pod: (pod["created"] or "", pod["name"]))
+    since = read.get("since")
     known = [position for position, pod in enumerate(pods) if pod["name"] == read.get("pod")]
+    if not known and since and not read.get("pod"):
+        before = [position for position, pod in enumerate(pods) if (pod["created"] or "") <= since]
+        chosen = pods[max(before, default=0) :]
+    else:
+        chosen = pods[known[0] :] if known else pods[-1:]
     logs = [
-        _pod_log(cluster, namespace, pod, container, read.get("since") if known and not later else None, limit_bytes)
-        for later, pod in enumerate(pods[known[0] :] if known else pods[-1:])
+        _pod_log(cluster, namespace, pod, container, since if known and not later else None, limit_bytes)
+        for later, pod in enumerate(chosen)
     ]
     # As one text, as in a sweep.
     return {"content": json.dumps(logs)}
@@ -307,6 +317,8 @@ def _answer(cluster: Cluster, method: str, path: str, body: JsonObject | None = 
     try:
         answer = json.loads(text)
     except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         answer = {"message": cut(text.decode(errors="replace"))}
     return {"status": status, "body": answer}
 
@@ -364,6 +376,14 @@ def _warnings(headers: list[str]) -> list[str]:
     """The texts inside headers such as ``299 - "unknown field spec.x"``."""
     found = [match.group(1) for header in headers for match in _WARNING.finditer(header)]
     return [text.replace('\\"', '"')[:TEXT_LIMIT] for text in found]
+
+
+def _read(response: Any) -> bytes:
+    body: bytes = response.read(ANSWER_BYTES + 1)
+    if len(body) > ANSWER_BYTES:
+        response.close()
+        raise ClusterError(f"the server's answer is larger than {ANSWER_BYTES} bytes")
+    return body
 
 
 def _segment(text: str) -> str:

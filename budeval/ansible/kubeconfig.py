@@ -1,6 +1,11 @@
 """Reading a kubeconfig that came with a request: only what is inside the text, nothing that runs or reads."""
 
-from typing import Any
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -8,11 +13,46 @@ import yaml
 MAXIMUM_LENGTH = 64 * 1024
 """Characters. A kubeconfig with a certificate chain of one cluster has about 6,000."""
 
-_CLUSTER_FIELDS = frozenset(
-    {"server", "certificate-authority-data", "tls-server-name", "insecure-skip-tls-verify", "disable-compression"}
+
+class _Kind(NamedTuple):
+    """What a field must be."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+def _is_base64(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and base64.b64decode("".join(value.split()), validate=True) is not None
+    except ValueError:
+        return False
+
+
+_TEXT = _Kind("a text of printable characters", lambda value: isinstance(value, str) and value.isprintable())
+_BASE64 = _Kind("in base64", _is_base64)
+# The Kubernetes client takes any text for true, "false" too.
+_TRUTH = _Kind("true or false, without quotes", lambda value: isinstance(value, bool))
+# It travels in an HTTP header.
+_TOKEN = _Kind(
+    "a text without spaces and line ends",
+    lambda value: isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]*", value) is not None,
 )
-_USER_FIELDS = frozenset({"token", "client-certificate-data", "client-key-data", "username", "password"})
-_CONTEXT_FIELDS = frozenset({"cluster", "user", "namespace"})
+
+_CLUSTER_FIELDS = {
+    "server": _TEXT,
+    "certificate-authority-data": _BASE64,
+    "tls-server-name": _TEXT,
+    "insecure-skip-tls-verify": _TRUTH,
+    "disable-compression": _TRUTH,
+}
+_USER_FIELDS = {
+    "token": _TOKEN,
+    "client-certificate-data": _BASE64,
+    "client-key-data": _BASE64,
+    "username": _TEXT,
+    "password": _TEXT,
+}
+_CONTEXT_FIELDS = {"cluster": _TEXT, "user": _TEXT, "namespace": _TEXT}
 _IGNORED_FIELD = "extensions"
 """Notes of other tools; dropped, since nothing here needs them."""
 
@@ -80,19 +120,43 @@ def in_cluster_kubeconfig(host: str, port: str, service_account: str) -> dict[st
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for gigabytes."""
+    """YAML that says no more than JSON can: a few aliases stand for gigabytes, and tags make values of other kinds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise InvalidKubeconfig("kubeconfig: YAML aliases are not taken")
-        return super().compose_node(parent, index)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.events.AliasEvent) or getattr(event, "tag", None) is not None:
+            raise InvalidKubeconfig("kubeconfig: YAML aliases and tags are not taken")
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        return node
+
+
+def _refuse_repeated(keys: Iterable[str]) -> None:
+    # Which one counts differs from reader to reader.
+    for key, count in Counter(keys).items():
+        if count > 1:
+            raise InvalidKubeconfig(f"kubeconfig: {_shown(key)} is given twice")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_repeated(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _parse(text: str) -> Any:
+    try:
+        # Not all JSON is YAML: tabs between values, and characters written as two escapes.
+        return json.loads(text, object_pairs_hook=_distinct)
+    except json.JSONDecodeError:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader that knows even less
 
 
 def _load(text: str) -> dict[str, Any]:
     if len(text) > MAXIMUM_LENGTH:
         raise InvalidKubeconfig(f"kubeconfig: longer than {MAXIMUM_LENGTH} characters")
     try:
-        document = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader that knows even less
+        document = _parse(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, InvalidKubeconfig):
             raise
@@ -144,26 +208,29 @@ def _refuse_unknown_everywhere(document: dict[str, Any]) -> None:
             _refuse_unknown(_mapping(entry.get(part), f"{group}.{part}"), known, where)
 
 
-def _refuse_unknown(part: dict[str, Any], known: frozenset[str], where: str) -> None:
+def _refuse_unknown(part: dict[str, Any], known: Mapping[str, _Kind], where: str) -> None:
     for field, value in part.items():
+        if field == _IGNORED_FIELD:
+            continue
         if field in _REASONS:
             raise InvalidKubeconfig(f"kubeconfig: {where}.{field} is refused: it {_REASONS[field]}")
-        if field not in known and field != _IGNORED_FIELD:
+        if field not in known:
             raise InvalidKubeconfig(f"kubeconfig: {where}.{_shown(field)} is not known")
-        if field != _IGNORED_FIELD and not isinstance(value, str | bool):
-            raise InvalidKubeconfig(f"kubeconfig: {where}.{field} must be a text or a truth value")
+        if not known[field].fits(value):
+            raise InvalidKubeconfig(f"kubeconfig: {where}.{field} must be {known[field].words}")
 
 
 def _check_server(cluster: dict[str, Any]) -> None:
     server = _text(cluster, "server", "cluster.server")
     try:
         address = urlsplit(server)
-        usable = address.scheme in ("https", "http") and bool(address.hostname) and address.port != 0
+        usable = bool(address.hostname) and address.port != 0 and not (address.query or address.fragment)
     except ValueError:
         usable = False
-    if not usable:
+    # The Kubernetes client knows no other spelling of the scheme.
+    if not usable or not re.match("https?://", server) or " " in server:
         raise InvalidKubeconfig("kubeconfig: cluster.server must be an http(s) URL")
-    if address.username or address.password:
+    if "@" in address.netloc:
         raise InvalidKubeconfig("kubeconfig: cluster.server must not carry credentials")
 
 

@@ -16,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -27,17 +28,19 @@ from typing import Any
 import ansible_runner
 import psutil
 import structlog
+import yaml
 from ansible_runner.interface import init_runner
 from pydantic import BaseModel
 
 from budeval.ansible.failures import TaskFailure, playbook_error
-from budeval.ansible.kubeconfig import in_cluster_kubeconfig, parse_kubeconfig, secrets_of
+from budeval.ansible.kubeconfig import InvalidKubeconfig, in_cluster_kubeconfig, parse_kubeconfig, secrets_of
 from budeval.commons.errors import ClusterNotReady, PlaybookCancelled, PlaybookFailed, PlaybookTimeout, TemporaryError
 from budeval.commons.redaction import redactor
-from budeval.commons.settings import Settings
+from budeval.commons.settings import Settings, StartRefused, setting
 
 PACKAGE = Path(__file__).resolve().parent
 PLAYBOOKS = PACKAGE / "playbooks"
+COLLECTION = Path(sysconfig.get_path("purelib"), "ansible_collections", "kubernetes", "core")
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 STATISTIC = "budeval"
@@ -85,10 +88,15 @@ class PlaybookRunner:
         """Make the directory of the runs, and clear what an earlier process that was killed left behind.
 
         Raises:
-            RuntimeError: the directory is not this user's alone.
+            StartRefused: Ansible or the kubeconfig cannot be used, or the directory is not this user's alone.
         """
+        _check_installation()
         self._kubeconfig = settings.kubeconfig
-        self._directory = _private_directory(settings.playbook_run_dir)
+        if self._kubeconfig is not None:
+            with setting("BUDEVAL_KUBECONFIG", self._kubeconfig):
+                _check_kubeconfig(self._kubeconfig)
+        with setting("BUDEVAL_PLAYBOOK_RUN_DIR"):
+            self._directory = _private_directory(settings.playbook_run_dir)
         self._slots = threading.BoundedSemaphore(settings.playbook_concurrency)
         self._stopping = threading.Event()
         _clear_leftovers(self._directory)
@@ -114,12 +122,12 @@ class PlaybookRunner:
             mostly_waits: it takes no place from those that keep evaluations going; the caller bounds their number.
 
         Raises:
-            ClusterUnreachable, ClusterUnauthorized, PlaybookFailed: see ``failures.playbook_error``.
+            ClusterUnreachable, ClusterUnauthorized, PlaybookFailed: see ``failures.playbook_error``. The last one also
+                where ``kubeconfig`` cannot be used: a later version may take less than the one that took it.
             PlaybookTimeout, PlaybookCancelled: no process of the run is left.
             TemporaryError: the service is stopping.
-            InvalidKubeconfig: ``kubeconfig`` cannot be used.
         """
-        parsed = parse_kubeconfig(kubeconfig) if kubeconfig else None
+        parsed = _parsed(kubeconfig) if kubeconfig else None
         secrets = secrets_of(parsed) if parsed else []
         place = contextlib.nullcontext() if mostly_waits else self._slot(cancelled)
         with place, self._run_directory() as directory, redactor.hiding(*secrets):
@@ -200,6 +208,13 @@ class PlaybookRunner:
             raise PlaybookCancelled("the evaluation was cancelled while a playbook ran")
 
 
+def _parsed(kubeconfig: str) -> dict[str, Any]:
+    try:
+        return parse_kubeconfig(kubeconfig)
+    except InvalidKubeconfig as error:
+        raise PlaybookFailed(str(error)) from error
+
+
 def _prepared(playbook: str, directory: Path, files: dict[str, str]) -> ansible_runner.Runner:
     runner = init_runner(
         private_data_dir=str(directory),
@@ -255,11 +270,28 @@ def _failure(data: dict[str, Any]) -> TaskFailure:
     return TaskFailure(str(data.get("task")), str(result.get("msg") or ""), result.get("cluster_error"))
 
 
+def _check_installation() -> None:
+    missing = [str(path) for path in (Path(_program()), PLAYBOOKS, COLLECTION) if not path.exists()]
+    if missing:
+        advice = "install the packages of requirements-service.lock into the interpreter's own environment"
+        raise StartRefused(f"no playbook could run without {' and '.join(missing)}; {advice}")
+
+
+def _check_kubeconfig(path: Path) -> None:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        # The parser's message quotes the text, which has secrets in it.
+        document = None
+    if not isinstance(document, dict) or not document.get("current-context"):
+        raise ValueError("is no kubeconfig with a current-context")
+
+
 def _private_directory(path: Path) -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise RuntimeError(f"{path} must be a directory of this user alone (mode 0700): secrets lie there during a run")
+        raise ValueError(f"{path} must be a directory of this user alone (mode 0700): secrets lie there during a run")
     return path.resolve()
 
 

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from budeval.access.authentication import Authenticator, is_loopback
 from budeval.access.callers import EVERYBODY, Caller, RecognitionUnavailable, Roleless, Unrecognised
 from budeval.access.throttle import Throttle
+from budeval.api.documentation import DOCUMENTATION_PATHS
 from budeval.api.problem import documented, problem_response
 from budeval.api.sidecar import SidecarToken, for_sidecar
 from budeval.commons.redaction import printable
@@ -40,9 +41,7 @@ ROLES: Mapping[str, Role] = {
     "DELETE": Role.ADMIN,
 }
 """The role that a method needs. Paths of the sidecar have its token instead, and these need nothing:"""
-OPEN_PATHS = frozenset(
-    {"/livez", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
-)  # fmt: skip
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"}) | DOCUMENTATION_PATHS
 CALLER = "caller"
 """Where the gate leaves the :class:`Caller` in the state of a request."""
 STREAM_CHECK_SECONDS = 5.0

@@ -16,7 +16,7 @@ from budeval.evals.inventory import InventoryKeeper
 _KEY = TypeAdapter(tuple[ShortText, ShortText])
 _REFUSED = {HTTPStatus.UNPROCESSABLE_ENTITY: "A filter, the limit or the cursor is not valid"}
 
-_LOOKED = _REFUSED | {HTTPStatus.SERVICE_UNAVAILABLE: "The volume cannot be looked at now (refresh)"}
+_LOOKED = {HTTPStatus.SERVICE_UNAVAILABLE: "The volume cannot be looked at now"}
 
 
 class EngineView(BaseModel):
@@ -53,8 +53,6 @@ class DatasetQuery(PageQuery):
     """Whether it can be run against a chat API."""
     present: bool | None = None
     """Whether its files are on the volume; what is not known is neither."""
-    refresh: bool = False
-    """Look at the volume now, and wait for what is seen: a Job runs for some seconds."""
     cursor: Cursor | None = None
 
     @field_validator("engine")
@@ -90,6 +88,13 @@ class DatasetPage(Page[DatasetInfo]):
     """Why the newest look at the volume failed."""
 
 
+class VolumeView(BaseModel):
+    """The volume with the data sets, as it was seen."""
+
+    checked_at: datetime | None
+    """When it was looked at."""
+
+
 def catalogue_router(keeper: InventoryKeeper) -> APIRouter:
     """``/engines`` and ``/datasets``."""
     router = APIRouter(tags=["catalogue"])
@@ -100,14 +105,19 @@ def catalogue_router(keeper: InventoryKeeper) -> APIRouter:
         names = sorted(name for name in ENGINES if query.cursor is None or name > query.cursor)
         return page_of([_view(ENGINES[name]) for name in names], query.limit, lambda engine: engine.name)
 
-    @router.get("/datasets", responses=documented(_LOOKED))
+    @router.get("/datasets", responses=documented(_REFUSED))
     def datasets(query: Annotated[DatasetQuery, Query()]) -> DatasetPage:
         """Every data set that the engines know, by name, and what of it lies on the volume."""
-        inventory = keeper.refreshed() if query.refresh else keeper.known()
+        inventory = keeper.known()
         known = [inventory.described(dataset) for engine in ENGINES.values() for dataset in engine.datasets()]
         found = sorted((dataset for dataset in known if query.fits(dataset)), key=_key)
         page = page_of(found, query.limit, _key)
         return DatasetPage(**vars(page), checked_at=inventory.checked_at, problem=inventory.problem)
+
+    @router.post("/datasets/refresh", responses=documented(_LOOKED))
+    def refresh() -> VolumeView:
+        """Look at the volume now, and wait until it was seen: a Job runs for some seconds."""
+        return VolumeView(checked_at=keeper.refreshed().checked_at)
 
     return router
 

@@ -19,8 +19,11 @@ logger = logging.getLogger("::EVAL:: Events")
 WATCH_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 15.0
 """Proxies close a connection on which nothing is sent for long."""
-RECONNECT_MILLISECONDS = 2000
-"""How long a browser waits before it comes back."""
+EVENT_STREAM = "text/event-stream"
+RECONNECT = "retry: 2000\n\n"
+"""How long a browser waits before it comes back, in milliseconds."""
+STILL_HERE = ": still here\n\n"
+"""A comment, for those who wait."""
 ENTRIES_AT_ONCE = 200
 
 
@@ -69,7 +72,7 @@ class EventHub:
 
     async def stream(self, eval_id: str, after: int, head: Head) -> AsyncIterator[str]:
         """Server-sent events: entries behind ``after``, and then each as it happens, until the timeline is complete."""
-        yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+        yield RECONNECT
         try:
             with self._listening(eval_id, head) as channel:
                 async for text in self._told(channel, eval_id, after):
@@ -90,7 +93,7 @@ class EventHub:
             elif channel.head.complete:
                 return
             elif not await channel.wait(KEEP_ALIVE_SECONDS):
-                yield ": still here\n\n"
+                yield STILL_HERE
 
     @contextmanager
     def _listening(self, eval_id: str, head: Head) -> Iterator[_Channel]:

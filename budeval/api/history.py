@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field, TypeAdapter, field_validator
 from starlette.concurrency import run_in_threadpool
 
-from budeval.api.events import EventHub
+from budeval.api.events import EVENT_STREAM, EventHub
 from budeval.api.pages import Cursor, Page, PageQuery, decode_cursor, page_of
 from budeval.api.parameters import SHOWN, EvalId
 from budeval.api.problem import documented
@@ -17,7 +17,6 @@ from budeval.record.timeline import Head, TimelineEntry
 
 MAXIMUM_SEQUENCE = 2**31 - 1
 """As much as the column holds."""
-EVENT_STREAM = "text/event-stream"
 _SEQUENCE: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAXIMUM_SEQUENCE)])
 
 LastEventId = Annotated[int, Header(ge=0, le=MAXIMUM_SEQUENCE, description="The newest id that was received")]

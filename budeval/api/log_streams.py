@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from budeval.commons.errors import BudEvalError, LogsBusy, TemporaryError
 from budeval.evals.logs import FOLLOWED_BYTES, Following, LogText, RunLogs
-from budeval.jobs.logs import LogLine, select
+from budeval.jobs.logs import LogLine, LogPosition, behind_mark, second_of, select
 
 logger = logging.getLogger("::EVAL:: Logs")
 
@@ -32,17 +32,29 @@ MAXIMUM_WAITING = 20
 MAXIMUM_FAILURES = 10
 """Looks in a row that may fail before followers are sent home."""
 LINES_AT_ONCE = 1000
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long without a line a follower hears that the stream is still there."""
 
 AnswerT = TypeVar("AnswerT")
 RunKey = tuple[str, str]
 
 
-def remark(text: str) -> str:
+def remark(text: str) -> LogLine:
     """A line that is not from the log."""
-    return f"[budeval: {text}]\n"
+    return LogLine("", f"[budeval: {text}]")
 
 
 LEFT_OUT = remark("older lines are left out, the log is too large")
+
+
+class Told(NamedTuple):
+    """What a follower is told at once; nothing: the stream is still there."""
+
+    lines: list[LogLine]
+    ended: bool = False
+    """Nothing more comes."""
+    complete: bool = False
+    """Since the log has ended and was told whole."""
 
 
 class _Followed:
@@ -53,8 +65,8 @@ class _Followed:
         self.started = False
         """Whether it was looked at, and a beginning can be chosen."""
         self.ended = False
-        self.last_words = ""
-        """What is told at the end beside the log."""
+        self.last_words: LogLine | None = None
+        """What is told at the end beside the log, where it could not be told whole."""
         self._lines: deque[LogLine] = deque()
         self._begin = 0
         """Number of the first line that is kept."""
@@ -80,33 +92,45 @@ class _Followed:
         self._left_out = {number for number in self._left_out if number >= self._begin}
         self._wake()
 
-    def end(self, last_words: str = "") -> None:
+    def end(self, last_words: LogLine | None = None) -> None:
         """There is no more."""
         if not self.ended:
             self.ended, self.last_words = True, last_words
             self._wake()
 
-    async def wait(self) -> None:
-        """Until something is new."""
-        await self._changed.wait()
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Whether something is new; false when the time is up."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
-    def beginning(self, since: datetime | None, tail: int | None) -> int:
-        """Number of the first line for a follower who does not want all."""
+    def is_ready(self, mark: str) -> bool:
+        """Whether a follower can begin: one that goes on behind a mark needs lines to find it among."""
+        return self.ended or (self.started and (not mark or bool(self._lines)))
+
+    def beginning(self, since: datetime | None, tail: int | None, mark: str) -> int:
+        """Number of the first line for a follower who does not want all, or has a part already."""
+        if mark:
+            behind = behind_mark(self._lines, mark)
+            # Where nothing is kept that the follower has, something may be missing between.
+            return self._begin + behind if behind else 0
         if since is None and tail is None:
             # All there ever was, so that it is told when that is not kept any more.
             return 0
         return self._end - len(select(list(self._lines), since, tail))
 
-    def text_from(self, number: int) -> tuple[str, int]:
+    def lines_from(self, number: int) -> tuple[list[LogLine], int]:
         """Lines from a number on, so many as fit into one piece, and the number to go on with."""
         missing, number = number < self._begin, max(number, self._begin)
-        parts = []
+        lines = []
         for line in islice(self._lines, number - self._begin, number - self._begin + LINES_AT_ONCE):
             if missing or number in self._left_out:
-                parts.append(LEFT_OUT)
-            parts.append(f"{line.text}\n")
+                lines.append(LEFT_OUT)
+            lines.append(line)
             missing, number = False, number + 1
-        return "".join(parts), number
+        return lines, number
 
     def _wake(self) -> None:
         self._changed.set()
@@ -142,29 +166,32 @@ class LogStreams:
         if key not in self._followed and len(self._followed) >= MAXIMUM_FOLLOWED:
             raise LogsBusy(f"{MAXIMUM_FOLLOWED} runs are followed already; try again later, or read without follow")
 
-    async def follow(self, key: RunKey, since: datetime | None, tail: int | None) -> AsyncIterator[str]:
-        """The log of a run as it grows, until the run has ended."""
-        with self._following(key) as followed:
-            if not followed.started:
-                await followed.wait()
-            number = followed.beginning(since, tail)
+    async def follow(self, key: RunKey, since: datetime | None, tail: int | None, mark: str) -> AsyncIterator[Told]:
+        """The log of a run as it grows, until the run has ended; with a ``mark`` what is behind that line."""
+        with self._following(key, mark) as followed:
+            while not followed.is_ready(mark):
+                if not await followed.wait(KEEP_ALIVE_SECONDS):
+                    yield Told([])
+            number = followed.beginning(since, tail, mark)
             while True:
-                text, number = followed.text_from(number)
-                if text:
-                    yield text
+                lines, number = followed.lines_from(number)
+                if lines:
+                    yield Told(lines)
                 elif followed.ended:
-                    if followed.last_words:
-                        yield followed.last_words
+                    last = followed.last_words
+                    yield Told([] if last is None else [last], ended=True, complete=last is None)
                     return
-                else:
-                    await followed.wait()
+                elif not await followed.wait(KEEP_ALIVE_SECONDS):
+                    yield Told([])
 
     @contextmanager
-    def _following(self, key: RunKey) -> Iterator[_Followed]:
+    def _following(self, key: RunKey, mark: str) -> Iterator[_Followed]:
         followed = self._followed.get(key)
         if followed is None:
             followed = self._followed[key] = _Followed()
-            poller = asyncio.create_task(self._poll(key, followed), name="log-poller")
+            # Whoever comes back to a new process may have read the pod before the newest.
+            begin = Following(position=LogPosition(since=second_of(mark)))
+            poller = asyncio.create_task(self._poll(key, followed, begin), name="log-poller")
             self._pollers.add(poller)
             poller.add_done_callback(self._pollers.discard)
         followed.followers += 1
@@ -180,9 +207,9 @@ class LogStreams:
         async with self._turn:
             return await run_in_threadpool(question)
 
-    async def _poll(self, key: RunKey, followed: _Followed) -> None:
+    async def _poll(self, key: RunKey, followed: _Followed, following: Following) -> None:
         """Looks at a log for as long as somebody follows it and it has not ended."""
-        following, pause, failures = Following(), POLL_SECONDS, 0
+        pause, failures = POLL_SECONDS, 0
         try:
             while followed.followers and not followed.ended:
                 following, news, failures = await self._look(key, followed, following, failures)

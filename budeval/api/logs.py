@@ -1,27 +1,38 @@
 """``GET /evals/{eval_id}/runs/{run_id}/logs``: what the engine says."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
-from budeval.api.log_streams import LEFT_OUT, LogStreams
+from budeval.api.events import EVENT_STREAM, RECONNECT, STILL_HERE
+from budeval.api.log_streams import LEFT_OUT, LogStreams, Told
+from budeval.api.negotiation import preferred
 from budeval.api.parameters import EvalId
 from budeval.api.problem import documented, problem_response
 from budeval.api.streams import LiveStream
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import LogsBusy
 from budeval.evals.logs import LogText, RunLogs
-from budeval.jobs.logs import parse_duration
+from budeval.jobs.logs import MARK_PATTERN, LogLine, mark_of, parse_duration
 
 TEXT = "text/plain"
 MAXIMUM_TAIL = 1_000_000
 RETRY_SECONDS = "5"
+COMPLETE = "complete"
+"""Id of the last event of a log that was told whole."""
 
+Mark = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID", pattern=f"^{COMPLETE}$|{MARK_PATTERN}", description="The newest id that was received"
+    ),
+]
 RunId = Annotated[str, Path(min_length=1, max_length=256, description="The run_id of the request")]
 
 
@@ -55,17 +66,19 @@ def logs_router(logs: RunLogs, streams: LogStreams) -> APIRouter:
 
     @router.get("/{eval_id}/runs/{run_id:path}/logs", response_class=PlainTextResponse, responses=_documented())
     async def run_logs(
-        request: Request, eval_id: EvalId, run_id: RunId, query: Annotated[LogQuery, Query()]
+        request: Request, eval_id: EvalId, run_id: RunId, query: Annotated[LogQuery, Query()], mark: Mark = None
     ) -> Response:
         """The engine's log as text: from the pod while there is one, then from the volume; secrets are masked.
 
         At most the last 4 MiB; the first line says so where something is left out. Control characters are replaced.
-        With `follow`, lines come as they are written, until the run has ended; a run without a log is waited for.
+        With `follow`, lines come as they are written, until the run has ended; a run without a log is waited for. With
+        `Accept: text/event-stream` as well they come as server-sent events, which go on behind `Last-Event-ID`.
         """
         key = (str(eval_id), run_id)
         try:
             if query.follow:
-                return await _followed(logs, streams, key, query)
+                stream = preferred(request.headers.get("Accept"), (TEXT, EVENT_STREAM)) == EVENT_STREAM
+                return await _followed(logs, streams, key, query, (mark or "") if stream else None)
             text = await streams.read(lambda: logs.read(*key, query.span, query.tail))
         except LogsBusy as error:
             response = problem_response(
@@ -86,17 +99,48 @@ _HEADERS = {
 _UNBUFFERED = {**_HEADERS, "X-Accel-Buffering": "no"}
 
 
-async def _followed(logs: RunLogs, streams: LogStreams, key: tuple[str, str], query: LogQuery) -> Response:
+async def _followed(
+    logs: RunLogs, streams: LogStreams, key: tuple[str, str], query: LogQuery, mark: str | None
+) -> Response:
+    """``mark``: where to go on with events; empty: at the beginning; none: as plain text."""
     run = await run_in_threadpool(logs.find, *key)
+    if mark == COMPLETE:
+        # The one answer that keeps a browser from coming back for ever.
+        return Response(status_code=HTTPStatus.NO_CONTENT)
     streams.check_room(key)
     await run_in_threadpool(logs.open_secrets, run)
     since = None if query.span is None else utc_now() - query.span
-    return LiveStream(streams.follow(key, since, query.tail), media_type=TEXT, headers=_UNBUFFERED)
+    told = streams.follow(key, since, query.tail, mark or "")
+    if mark is None:
+        return LiveStream(_as_text(told), media_type=TEXT, headers=_UNBUFFERED)
+    return LiveStream(_as_events(told), media_type=EVENT_STREAM, headers=_UNBUFFERED)
+
+
+async def _as_text(told: AsyncIterator[Told]) -> AsyncIterator[str]:
+    async for part in told:
+        if part.lines:
+            yield _text(part.lines)
+
+
+async def _as_events(told: AsyncIterator[Told]) -> AsyncIterator[str]:
+    yield RECONNECT
+    async for part in told:
+        # Told whole or not, a stream that ends without an end was cut off.
+        end = (f"id: {COMPLETE}\n" if part.complete else "") + "event: end\ndata: \n\n" if part.ended else ""
+        yield "".join(map(_event, part.lines)) + end or STILL_HERE
+
+
+def _event(line: LogLine) -> str:
+    mark = mark_of(line)
+    return (f"id: {mark}\n" if mark else "") + f"data: {line.text}\n\n"
+
+
+def _text(lines: list[LogLine]) -> str:
+    return "".join(f"{line.text}\n" for line in lines)
 
 
 def _whole(text: LogText) -> str:
-    lines = "".join(f"{line.text}\n" for line in text.lines)
-    return LEFT_OUT + lines if text.cut else lines
+    return _text([LEFT_OUT, *text.lines] if text.cut else text.lines)
 
 
 def _documented() -> dict[int | str, dict[str, Any]]:
@@ -107,4 +151,18 @@ def _documented() -> dict[int | str, dict[str, Any]]:
         HTTPStatus.BAD_GATEWAY: "The cluster refuses the credentials",
         HTTPStatus.SERVICE_UNAVAILABLE: "The record or the cluster does not answer, or too many logs are being read",
     }
-    return {200: {"description": "The log"}, **documented(refused)}
+    line = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "id": {"type": "string", "description": "time and digest of the line; not of the service's own remarks"},
+            "event": {"const": "end", "description": "nothing more comes; its id is `complete` where all was told"},
+            "data": {"type": "string", "description": "one line of the log"},
+        },
+    }
+    content = {TEXT: {"schema": {"type": "string"}}, EVENT_STREAM: {"schema": line}}
+    return {
+        200: {"description": "The log", "content": content},
+        204: {"description": "The log was received whole (Last-Event-ID: complete)"},
+        **documented(refused),
+    }

@@ -49,6 +49,11 @@ class RecordCollector(Collector):
             "Evaluations with notifications that could not be published yet",
             value=len(self._outbox.waiting()),
         )
+        yield GaugeMetricFamily(
+            "budeval_evaluations_notifications_unknown",
+            "Evaluations with notifications of which nobody knows whether the broker has them",
+            value=self._outbox.in_doubt(),
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is collected when the collector is registered: the record may not be there yet."""

@@ -28,6 +28,7 @@ _STARTED = {
     HTTPStatus.TOO_MANY_REQUESTS: FULL,
     HTTPStatus.SERVICE_UNAVAILABLE: "The record does not answer, or too many preflights are running",
 }
+_SENT_AGAIN = {**SHOWN, HTTPStatus.CONFLICT: "There is no notification whose fate is unknown"}
 
 
 def evaluation_router(
@@ -83,5 +84,13 @@ def _requests(service: EvaluationService, defaults: MonitorSettings, preflight: 
     def cancel(eval_id: EvalId, actor: Actor) -> EvaluationView:
         """Cancel an evaluation: its Jobs are removed and subscribers are told. Harmless when it has ended."""
         return service.cancel(str(eval_id), by=actor)
+
+    @router.post("/{eval_id}/notifications/resend", responses=documented(_SENT_AGAIN))
+    def send_again(eval_id: EvalId, actor: Actor) -> EvaluationView:
+        """Publish the notifications whose fate is unknown (`notifications.unknown`) after all.
+
+        Only for those who have looked, and know that the subscriber did not get them: it would count them twice.
+        """
+        return service.send_again(str(eval_id), by=actor)
 
     return router

@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
+from ipaddress import IPv6Address
 from itertools import count
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -31,9 +32,9 @@ def _plain_text(text: str) -> str:
     return text
 
 
-def _plain_secret(secret: SecretStr) -> SecretStr:
-    # A key travels in an HTTP header and in an environment variable: neither can hold these.
-    _plain_text(secret.get_secret_value())
+def _header_secret(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]*", secret.get_secret_value()):
+        raise ValueError("must not have spaces, line ends or other characters that no HTTP header can carry")
     return secret
 
 
@@ -44,17 +45,29 @@ def _uuid(value: Any) -> Any:
     return UUID(value)
 
 
-def _endpoint(url: str) -> str:
+_LABEL = r"\w(?:[\w-]{0,61}\w)?"
+_AUTHORITY = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::\d*)?")
+
+
+def _is_http_url(url: str) -> bool:
+    # urlsplit() takes nearly everything between // and the next / for a host.
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        authority = parts.netloc.rpartition("@")[2]
+        if authority.startswith("["):
+            IPv6Address(parts.hostname or "")
+        valid = parts.scheme in ("http", "https") and parts.port != 0
     except ValueError:
-        valid = False
-    if not valid or re.search(r"\s", url):
+        return False
+    return valid and _AUTHORITY.fullmatch(authority) is not None and re.search(r"\s", url) is None
+
+
+def _endpoint(url: str) -> str:
+    if not _is_http_url(url):
         raise ValueError("must be an http or https URL, the base of an OpenAI-compatible API, e.g. https://host/v1")
-    if "@" in parts.netloc:
+    if "@" in urlsplit(url).netloc:
         raise ValueError("must not carry credentials; put the key into api_key")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ValueError("must not have a query or a fragment")
     return url
 
@@ -101,7 +114,7 @@ class EvalModelInfo(_Body):
         AfterValidator(_endpoint),
     ]
     """Base of an OpenAI-compatible API."""
-    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
+    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_header_secret)] = SecretStr("")
     """Key of that API; may be empty."""
     extra_args: dict[ShortText, Scalar] = Field(default_factory=dict)
     """Parameters of the engine; numbers may be given as texts."""
@@ -247,7 +260,7 @@ class RetryResources(_Body):
 class RetryEvaluationRequest(_Body):
     """Body of ``POST /evals/{eval_id}/retry``: the secrets again, and what is to be otherwise."""
 
-    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_plain_secret)] = SecretStr("")
+    api_key: Annotated[SecretStr, Field(max_length=4096), AfterValidator(_header_secret)] = SecretStr("")
     """Key of the model's API; needed where the evaluation had one, since it was erased."""
     kubeconfig: SecretStr | None = None
     """Of the evaluation's own cluster; needed where it had one, since it was erased."""

@@ -19,7 +19,10 @@ def datasets(
     ] = False,
     present: Annotated[bool, typer.Option("--present", "-p", help="Only those that lie on the volume.")] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Have the service look at the volume now; takes some seconds.")
+        bool,
+        typer.Option(
+            "--refresh", help="Have the service look at the volume now; takes some seconds and the role operator."
+        ),
     ] = False,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
     _json: JsonOption = False,

@@ -103,7 +103,7 @@ def read_together(read: Reader, runs: list[str]) -> Iterator[Line]:
 
 
 def _end(client: Client, eval_id: str, runs: list[str], output: Output) -> ExitCode:
-    """A service that stops ends its answers as if all had been said."""
+    """A service that cannot read a log any more ends it with a word of its own."""
     try:
         evaluation = client.evaluation(eval_id)
     except BudevalClientError as error:

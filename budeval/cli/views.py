@@ -11,7 +11,7 @@ from rich.text import Text
 from budeval.cli.output import STATUS_STYLES, shown
 from budeval.client import ErrorInfo, Evaluation, EvaluationSummary, Results, Run, TimelineEntry
 
-SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created")
+SUMMARY_HEADERS = ("evaluation", "status", "model", "data sets", "runs", "left", "created", "attempt")
 RUN_HEADERS = ("run", "data set", "status", "questions", "scores")
 RESULT_HEADERS = ("data set", "version", "metric", "mode", "score", "status", "reason")
 MARKS = {"PENDING": "·", "RUNNING": "▸", "COMPLETED": "✓"}
@@ -57,6 +57,7 @@ def summary_row(summary: EvaluationSummary) -> list[str]:
         runs + failed,
         "waiting" if summary.queued else minutes_left(summary.eta_minutes, summary.status),
         when(summary.created_at),
+        str(summary.attempt) if summary.attempt > 1 else "",
     ]
 
 
@@ -91,7 +92,15 @@ def failures(evaluation: Evaluation) -> list[str]:
             lines |= dict.fromkeys([f"{run.dataset_id} ({run.run_id}): {first}", *(f"  {line}" for line in rest)])
     if evaluation.error:
         lines |= dict.fromkeys(error_lines(evaluation.error))
-    return list(lines)
+    return [*lines, *doubts(evaluation)]
+
+
+def doubts(evaluation: Evaluation) -> list[str]:
+    """What subscribers may not have been told, and what can be done."""
+    unknown = evaluation.notifications.unknown
+    lines = [f"Whether {each.event} reached the topic {each.topic} is unknown." for each in unknown]
+    resend = f"POST /evals/{evaluation.eval_id}/notifications/resend"
+    return [*lines, f"What to do: look whether the subscriber has it; if it does not, {resend}"] if lines else []
 
 
 def head_lines(evaluation: Evaluation) -> list[str]:

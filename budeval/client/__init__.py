@@ -32,6 +32,7 @@ from budeval.client.models import (
     EvaluationSummary,
     FieldProblem,
     Identity,
+    Notifications,
     PreflightCheck,
     Problem,
     Progress,
@@ -46,6 +47,7 @@ from budeval.client.models import (
     StartedEvaluation,
     Step,
     TimelineEntry,
+    UnknownNotification,
     Validation,
 )
 
@@ -70,6 +72,7 @@ __all__ = [
     "Identity",
     "InvalidRequest",
     "NotFound",
+    "Notifications",
     "PreflightCheck",
     "Problem",
     "ProblemError",
@@ -90,6 +93,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "UnknownNotification",
     "Unreachable",
     "Validation",
 ]

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_bef
 
 from budeval.client.errors import TooManyRequests, UnexpectedAnswer, Unreachable, problem_error
 from budeval.client.feed import TEMPORARY, EventFeed, Listener
-from budeval.client.logs import log_lines, log_path
+from budeval.client.logs import followed_lines, log_lines, log_path
 from budeval.client.models import (
     Dataset,
     EngineInfo,
@@ -191,13 +191,17 @@ class Client:
         """The engine's log of a run, line by line, without secrets and control characters.
 
         ``tail`` is the number of lines at the most, ``since`` a time span such as ``90s``, ``10m`` or ``1h30m``. With
-        ``follow`` lines come as they are written, until the run has ended; a run without a log is waited for.
+        ``follow`` lines come as they are written, until the run has ended; a run without a log is waited for. Where the
+        connection breaks, they go on where they were; a service that goes away is waited for, ``patience`` seconds.
 
         Raises :class:`~budeval.client.errors.NotFound` where there is no log, or none yet.
         """
         wanted = {"tail": None if tail is None else str(tail), "since": since, "follow": "true" if follow else None}
         query = {name: value for name, value in wanted.items() if value is not None}
-        return log_lines(self._http, log_path(eval_id, run_id), query)
+        path = log_path(eval_id, run_id)
+        if not follow:
+            return log_lines(self._http, path, query)
+        return followed_lines(EventFeed(self._http, path, self._patience, query=query, eager=True))
 
     def _feed(self, eval_id: str, last_event_id: str = "") -> EventFeed:
         return EventFeed(self._http, f"/evals/{eval_id}/events", self._patience, last_event_id)
@@ -234,6 +238,10 @@ class Client:
         """Cancels an evaluation; harmless when it has ended."""
         return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/cancel")))
 
+    def send_again(self, eval_id: str) -> Evaluation:
+        """Publishes notifications whose fate is unknown after all; only where the subscriber did not get them."""
+        return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/notifications/resend")))
+
     def retry(self, eval_id: str, request: RetryRequest) -> RetriedEvaluation:
         """Runs the runs without scores again; each goes on where it stopped."""
         path = f"/evals/{eval_id}/retry"
@@ -254,10 +262,10 @@ class Client:
         present: bool | None = None,
         refresh: bool = False,
     ) -> Iterator[Dataset]:
-        """The data sets that engines know; with ``refresh`` the volume is looked at first, which takes seconds."""
+        """The data sets that engines know; with ``refresh`` the volume is looked at first: seconds, for operators."""
         wanted = {"engine": engine, "search": search, "usable": _flag(usable), "present": _flag(present)}
         if refresh:
-            self._send("GET", "/datasets", params={"refresh": "true", "limit": "1"}, timeout=LOOKING_TIMEOUT)
+            self._send("POST", "/datasets/refresh", timeout=LOOKING_TIMEOUT)
         return self._pages(Dataset, "/datasets", wanted, PAGE_SIZE)
 
     def engines(self) -> list[EngineInfo]:

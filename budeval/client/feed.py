@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +20,7 @@ from budeval.client.errors import (
     problem_error,
 )
 from budeval.client.models import TimelineEntry
-from budeval.client.sse import EventParser, MalformedStream
+from budeval.client.sse import EventParser, MalformedStream, ServerSentEvent
 
 SILENCE_SECONDS = 45.0
 """Three of the service's signs of life: a stream that is silent for so long is broken."""
@@ -32,12 +32,26 @@ END_KIND = "end"
 
 
 class EventFeed:
-    """Reads ``path`` until the evaluation has ended; may be closed from another thread."""
+    """Reads the events of ``path`` until their end, also when the connection breaks; may be closed by another thread.
 
-    def __init__(self, http: httpx.Client, path: str, patience: float, last_event_id: str = "") -> None:
+    ``patience``: seconds that the service may be away. ``eager``: where it is away from the first, that is an error.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        path: str,
+        patience: float,
+        last_event_id: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        eager: bool = False,
+    ) -> None:
         self._http = http
         self._path = path
+        self._query = query or {}
         self._patience = patience
+        self._eager = eager
         self._parser = EventParser(last_event_id)
         self._closed = threading.Event()
         self._socket: socket.socket | None = None
@@ -53,19 +67,25 @@ class EventFeed:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def entries(self, ended: Callable[[], bool]) -> Iterator[TimelineEntry]:
-        """What happens; ``ended`` tells whether an evaluation whose stream just ended has ended as well."""
+        """The events as entries of a timeline; see :meth:`events`."""
+        for event in self.events(ended):
+            yield self._entry(event.data)
+
+    def events(self, ended: Callable[[], bool]) -> Iterator[ServerSentEvent]:
+        """What happens; ``ended`` tells whether all has been told, where a stream has ended without saying so."""
         wait, last_round = FIRST_WAIT_SECONDS, False
         while not self._closed.is_set():
             try:
-                for entry in self._connection():
+                for event in self._connection():
                     wait = FIRST_WAIT_SECONDS
-                    yield entry
+                    self._told_end = self._told_end or event.event == END_KIND
+                    yield event
                 if self._told_end or last_round:
                     return
                 # What was told between the end of the stream and this question comes in one more round.
                 last_round = ended()
             except TEMPORARY as error:
-                if time.monotonic() - self._heard > self._patience:
+                if self._eager or time.monotonic() - self._heard > self._patience:
                     raise
                 if isinstance(error, TooManyRequests) and error.retry_after:
                     self._closed.wait(min(error.retry_after, self._patience))
@@ -73,16 +93,16 @@ class EventFeed:
                 self._closed.wait(self._parser.retry_seconds or wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
-    def _connection(self) -> Iterator[TimelineEntry]:
+    def _connection(self) -> Iterator[ServerSentEvent]:
         resume = {"Last-Event-ID": self._parser.last_event_id} if self._parser.last_event_id else {}
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **resume}
         timeout = httpx.Timeout(**{**self._http.timeout.as_dict(), "read": SILENCE_SECONDS})
         try:
-            with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
+            with self._http.stream("GET", self._path, params=self._query, headers=headers, timeout=timeout) as response:
                 self._check(response)
                 self._socket = _socket_of(response)
-                for event in self._parser.parse(self._heard_bytes(response)):
-                    yield self._entry(event.data)
+                self._eager = False
+                yield from self._parser.parse(self._heard_bytes(response))
         except (httpx.HTTPError, MalformedStream) as error:
             raise Unreachable(f"the stream of events broke: {error}") from error
         finally:
@@ -103,11 +123,9 @@ class EventFeed:
 
     def _entry(self, data: str) -> TimelineEntry:
         try:
-            entry = TimelineEntry.model_validate_json(data)
+            return TimelineEntry.model_validate_json(data)
         except ValidationError as error:
             raise UnexpectedAnswer(f"{self._path} tells an event that is no timeline entry") from error
-        self._told_end = self._told_end or entry.kind == END_KIND
-        return entry
 
 
 def _socket_of(response: httpx.Response) -> socket.socket | None:

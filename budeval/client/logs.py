@@ -7,6 +7,7 @@ from urllib.parse import quote
 import httpx
 
 from budeval.client.errors import UnexpectedAnswer, Unreachable, problem_error
+from budeval.client.feed import END_KIND, EventFeed
 
 
 def log_path(eval_id: str, run_id: str) -> str:
@@ -16,10 +17,9 @@ def log_path(eval_id: str, run_id: str) -> str:
 
 
 def log_lines(http: httpx.Client, path: str, query: dict[str, str]) -> Iterator[str]:
-    """Lines as they come. A log that is followed may say nothing for hours."""
-    timeout = httpx.Timeout(**{**http.timeout.as_dict(), "read": None}) if "follow" in query else http.timeout
+    """The lines that there are."""
     try:
-        with http.stream("GET", path, params=query, timeout=timeout) as response:
+        with http.stream("GET", path, params=query) as response:
             if response.is_error:
                 response.read()
                 raise problem_error(response)
@@ -30,6 +30,13 @@ def log_lines(http: httpx.Client, path: str, query: dict[str, str]) -> Iterator[
         raise Unreachable("the service does not answer in time") from error
     except httpx.HTTPError as error:
         raise Unreachable(f"the log broke off: {error}") from error
+
+
+def followed_lines(feed: EventFeed) -> Iterator[str]:
+    """Lines as they come, until the service says that no more will."""
+    for event in feed.events(lambda: False):
+        if event.event != END_KIND:
+            yield event.data
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

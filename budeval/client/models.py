@@ -129,6 +129,22 @@ class Queue(Answer):
     """``all``, or ``requester``: whom the limit is for."""
 
 
+class UnknownNotification(Answer):
+    """A notification of which nobody can know whether it reached its topic."""
+
+    event: str
+    topic: str
+
+
+class Notifications(Answer):
+    """What subscribers have not been told for certain."""
+
+    waiting: int = 0
+    """So many the broker has not taken yet; they are sent when it does."""
+    unknown: list[UnknownNotification] = []
+    """Not sent again by themselves."""
+
+
 class Evaluation(Answer):
     """An evaluation, whole."""
 
@@ -150,6 +166,7 @@ class Evaluation(Answer):
     cancelled_by: str | None = None
     queue: Queue | None = None
     """None: it does not wait for a place."""
+    notifications: Notifications = Notifications()
     steps: list[Step]
     runs: list[Run]
 
@@ -169,6 +186,8 @@ class EvaluationSummary(Answer):
 
     eval_id: str
     experiment_id: str | None = None
+    attempt: int = 1
+    """1, and one more for each retry."""
     status: str
     queued: bool = False
     """Whether it waits for a place."""

@@ -9,16 +9,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from urllib.parse import quote
+from html import escape
+from urllib.parse import quote, quote_plus
 
 MASK = "[redacted]"
 MINIMUM_SECRET_LENGTH = 4
 """Shorter values are not looked for: they would mask half of every sentence."""
 MINIMUM_ENCODED_LENGTH = 8
-"""The code of a shorter value is a word like any other."""
+"""The code of a shorter value is a word like any other, and so is the value itself inside a longer word."""
+OWN_WORDS = frozenset(
+    {"unknown", "started", "running", "completed", "failed", "terminated", "pending", "suspended", "succeeded",
+     "missing", "jobs", "evaluation"}
+)  # fmt: skip
+"""Words of our own sentences: they stand there whatever the key is, so one that is such a word is not given away."""
 LINGER_SECONDS = 60.0
 """A value stays masked so long after its last use: an error that mentions it is told after the block that used it."""
 
+_TIME = r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?"
+"""What a node puts before each line."""
+_BEGIN = re.compile(_TIME)
+_BREAK = rf"(?:(?:[ \t\r]*\n{_TIME})+[ \t]*)?"
+"""Where a console breaks a long line, and what stands before the next one."""
 _SHAPES = (
     re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"),
     re.compile(r"\bsk-[A-Za-z0-9_-]{6,}"),
@@ -32,22 +43,39 @@ _SHAPES = (
 
 @lru_cache(maxsize=64)
 def spellings(secret: str) -> tuple[str, ...]:
-    """How a secret may stand in a text: plain, or written for JSON, URLs, as hexadecimal or inside base64."""
-    if len(secret) < MINIMUM_SECRET_LENGTH:
+    """How a secret may stand in a text: plain, or for JSON, URLs, HTML or Python, as hexadecimal or inside base64."""
+    if len(secret) < MINIMUM_SECRET_LENGTH or secret.casefold() in OWN_WORDS:
         return ()
     found = {secret: None}
     if len(secret) >= MINIMUM_ENCODED_LENGTH:
         plain = secret.encode(errors="replace")
         texts = [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
-        texts += [quote(plain), quote(plain, safe=""), plain.hex(), *(_inside_base64(plain, n) for n in range(3))]
+        texts += [json.dumps(text)[1:-1] for text in texts]
+        texts += [quote(plain), quote(plain, safe=""), quote_plus(plain), escape(secret), repr(secret)[1:-1]]
+        texts += [repr(plain)[2:-1], plain.hex(), plain.hex().upper()]
+        codes = [_inside_base64(plain, before) for before in range(3)]
+        texts += [*codes, *(code.translate(_URL_SAFE) for code in codes)]
         found |= dict.fromkeys(texts)
     return tuple(found)
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def _inside_base64(plain: bytes, before: int) -> str:
     """The part of the code that does not depend on what is around; ``before`` bytes, modulo 3, come first."""
     whole = (before + len(plain)) // 3 * 3
     return base64.b64encode(b"\0" * before + plain)[4 if before else 0 : whole // 3 * 4].decode()
+
+
+@lru_cache(maxsize=256)
+def _as_word(value: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])")
+
+
+@lru_cache(maxsize=256)
+def _over_lines(value: str) -> re.Pattern[str]:
+    return re.compile(_BREAK.join(map(re.escape, value)))
 
 
 class Redactor:
@@ -74,8 +102,11 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """``text`` with every known or likely secret masked."""
-        for value in sorted(self._secrets(), key=len, reverse=True):
-            text = text.replace(value, MASK)
+        secrets = sorted(self._secrets(), key=len, reverse=True)
+        for value in secrets:
+            short = len(value) < MINIMUM_ENCODED_LENGTH
+            text = _as_word(value).sub(MASK, text) if short else text.replace(value, MASK)
+        text = _mask_over_lines(text, secrets)
         for shape in _SHAPES:
             text = shape.sub(MASK, text)
         return text
@@ -86,6 +117,17 @@ class Redactor:
             self._uses = +self._uses
             self._hidden_until = {value: until for value, until in self._hidden_until.items() if until > now}
             return {*self._uses, *self._hidden_until}
+
+
+def _mask_over_lines(text: str, secrets: list[str]) -> str:
+    if not secrets or "\n" not in text:
+        return text
+    # Not by one expression: it would try every space of a line anew.
+    whole = "".join(_BEGIN.sub("", line, count=1).strip(" \t\r") for line in text.split("\n"))
+    for value in secrets:
+        if len(value) >= MINIMUM_ENCODED_LENGTH and value in whole:
+            text = _over_lines(value).sub(MASK, text)
+    return text
 
 
 redactor = Redactor()

@@ -7,6 +7,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from budeval.commons.errors import SecretsUnreadable
+from budeval.commons.settings import setting
+
+_MAKE_A_KEY = "make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
 
 
 class EvaluationSecrets(BaseModel):
@@ -29,18 +32,20 @@ class Sealer:
     """Seals with the first key and opens with any: put a new key first to rotate."""
 
     def __init__(self, keys: list[str]) -> None:
-        """Raises ``ValueError`` when there is no key or one is no Fernet key."""
+        """Raises ``ValueError``, which shows no key, when there is none or one is no Fernet key."""
         if not keys:
-            raise ValueError("no sealing key: set BUDEVAL_SEALING_KEYS or BUDEVAL_SEALING_KEYS_FILE")
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+            raise ValueError(f"there is no key to seal secrets with; {_MAKE_A_KEY}")
+        self._fernet = MultiFernet([_fernet(number, key) for number, key in enumerate(keys, start=1)])
 
     @classmethod
     def from_settings(cls, keys: SecretStr | None, keys_file: Path | None) -> "Sealer":
-        """Reads the keys from the environment or from a file."""
-        text = keys.get_secret_value() if keys is not None else ""
-        if keys_file is not None:
-            text += "\n" + keys_file.read_text(encoding="ascii")
-        return cls(text.split())
+        """Reads the keys from the environment or from a file. Raises :class:`StartRefused`."""
+        given = {"BUDEVAL_SEALING_KEYS": keys, "BUDEVAL_SEALING_KEYS_FILE": keys_file}
+        with setting(" and ".join(name for name, value in given.items() if value is not None) or " or ".join(given)):
+            text = keys.get_secret_value() if keys is not None else ""
+            if keys_file is not None:
+                text += "\n" + keys_file.read_text(encoding="utf-8", errors="replace")
+            return cls(text.split())
 
     def seal(self, secrets: EvaluationSecrets) -> bytes:
         """Encrypts ``secrets``; the answer may be stored anywhere."""
@@ -56,3 +61,10 @@ class Sealer:
                 "the secrets of this evaluation were sealed with a key that is not configured any more; "
                 "put the old key back behind the new one, or start the evaluation again"
             ) from error
+
+
+def _fernet(number: int, key: str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        raise ValueError(f"key {number} is no Fernet key (32 bytes in URL-safe base64); {_MAKE_A_KEY}") from None

@@ -3,11 +3,12 @@
 Each field says its unit and why its default is what it is. ``docs/operating.md`` lists them for operators.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from limits import parse as parse_limit
 from pydantic import (
     AfterValidator,
@@ -19,10 +20,36 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    ValidationError,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from budeval.commons.roles import Role
+
+
+class StartRefused(Exception):
+    """The service must not start with these settings; the message says what to set."""
+
+
+@contextmanager
+def setting(variable: str, file: Path | None = None) -> Iterator[None]:
+    """A block that uses what a setting names: where it cannot, the start is refused and the variable named.
+
+    Messages of a ``ValueError`` are shown, behind the ``file``, so they must not have a secret in them.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StartRefused(f"{variable}: {error.filename or file} cannot be used: {error.strerror}") from error
+    except ValueError as error:
+        raise StartRefused(f"{variable}: {f'{file} ' if file else ''}{_why(error)}") from error
+
+
+def _why(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problems = error.errors(include_url=False)
+    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'content'}: {problem['msg']}" for problem in problems)
 
 
 def _words(value: Any) -> Any:
@@ -88,7 +115,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on. Loopback by default: daprd is on the same host or in the same pod."""
-    port: PositiveInt = 8099
+    port: Annotated[int, Field(ge=1, le=65535)] = 8099
     """HTTP port, as in the guide."""
     maximum_body_bytes: PositiveInt = 1_048_576
     """Bytes of a request body: a kubeconfig and a thousand runs fit in 1 MiB."""
@@ -231,20 +258,6 @@ class Settings(BaseSettings):
     def dapr_http_url(self) -> str:
         """Base URL of daprd's HTTP API."""
         return (self.dapr_http_endpoint or f"http://127.0.0.1:{self.dapr_http_port}").rstrip("/")
-
-    def pod_overlay(self) -> dict[str, Any]:
-        """The pod template overlay as data; empty when none is set. Raises ``ValueError`` when it is no mapping."""
-        if self.pod_template_overlay is None:
-            return {}
-        try:
-            data = yaml.safe_load(self.pod_template_overlay.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"{self.pod_template_overlay}: {error}") from error
-        if not isinstance(data, dict):
-            raise ValueError(
-                f"{self.pod_template_overlay}: a pod template overlay is a mapping, not {type(data).__name__}"
-            )
-        return data
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,9 @@ opened here, in the activity that needs them, and appear in no input, output or 
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ from budeval.evals.monitoring import (
 from budeval.evals.notifications import (
     Notifier,
     eta_announcement,
+    outgoing,
     progress_announcement,
     status_announcement,
 )
@@ -53,6 +55,7 @@ from budeval.jobs.models import EvaluationObjects, JobStatus
 from budeval.jobs.names import job_name
 from budeval.jobs.overlay import PodTemplateOverlay
 from budeval.record import Record, happenings
+from budeval.record.outbox import OutgoingMessage
 
 Response = dict[str, Any]
 
@@ -131,7 +134,7 @@ class Activities:
         self._orchestrator = orchestrator
         self._results = results
         self._workflows = workflows
-        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+        self._overlay = PodTemplateOverlay.from_settings(settings.pod_template_overlay)
 
     def all(self) -> list[Callable[..., Any]]:
         """The methods to be registered, each under its own name."""
@@ -152,20 +155,15 @@ class Activities:
 
     def begin_evaluation(self, _ctx: Any, request: StepRequest) -> None:
         """The workflow has started: the record and the subscribers learn of it."""
-        evaluation = self._definition(request)
-        self._record.begin(request.eval_id, attempt=request.attempt)
-        runs = f"{counted(len(evaluation.runs_of_attempt), 'run')} of {evaluation.model.model_name}"
-        message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
-        started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
-        self._notifier.announce(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
+        self._record.begin(request.eval_id, _first_words, attempt=request.attempt)
+        self._notifier.flush(request.eval_id)
 
     def announce_step(self, _ctx: Any, news: StepNews) -> None:
         """A step began or ended."""
-        self._record.step(news.eval_id, news.event, news.status, news.message, attempt=news.attempt)
         announcement = Announcement(event=news.event, status=news.status, title=news.title, message=news.message)
         if news.status is WorkflowStatus.FAILED and keeps_scores(self._record.view(news.eval_id)):
             announcement = announcement.model_copy(update={"status": WorkflowStatus.RUNNING, "sequence": "failed"})
-        self._notifier.announce(self._definition(news), [announcement])
+        self._step(news, news.event, news.status, news.message, [announcement])
 
     # ------------------------------------------------------------------ steps
 
@@ -204,11 +202,12 @@ class Activities:
 
     def check_job_status(self, _ctx: Any, request: CheckRequest) -> Response:
         """Status of Jobs in the guide's shape."""
-        kubeconfig = None
-        if request.eval_id is not None:
-            kubeconfig = self._record.open_secrets(request.eval_id).kubeconfig_text
-        statuses = self._orchestrator.check_jobs_status(request.job_ids, kubeconfig)
-        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in statuses.items()}
+        eval_id = request.eval_id
+        secrets = EvaluationSecrets() if eval_id is None else self._record.open_secrets(eval_id)
+        with redactor.hiding(secrets.api_key.get_secret_value()):
+            statuses = self._orchestrator.check_jobs_status(request.job_ids, secrets.kubeconfig_text)
+            cleared = {name: _cleared(status) for name, status in statuses.items()}
+        jobs = {name: status.model_dump(mode="json", by_alias=True) for name, status in cleared.items()}
         return _success("Job status retrieved", {"jobs": jobs})
 
     def monitor_jobs_loop(self, _ctx: Any, state: MonitorState) -> Response:
@@ -218,8 +217,7 @@ class Activities:
         if self._record.cancel_requested(state.eval_id, attempt=state.attempt):
             cancelled = Verdict(state=state)
             return _monitored(CLIENT_CLOSED_REQUEST, "Evaluation cancelled", cancelled, self._progress(cancelled))
-        verdict = self._sweep(state)
-        self._record.update_runs(state.eval_id, verdict.updates, verdict.state.eta_minutes, attempt=state.attempt)
+        verdict = self._recorded(self._sweep(state))
         for run_id in verdict.newly_completed:
             log.info("Job %s completed successfully", run_id)
         for update in verdict.updates:
@@ -269,14 +267,26 @@ class Activities:
 
     # ------------------------------------------------------------------ parts
 
+    def _step(
+        self,
+        request: StepRequest | MonitorState,
+        event: Event,
+        status: WorkflowStatus,
+        message: str,
+        announcements: Sequence[Announcement],
+    ) -> None:
+        """The record and the subscribers learn of a step."""
+        words = partial(outgoing, announcements=announcements)
+        self._record.step(request.eval_id, event, status, message, words, attempt=request.attempt)
+        self._notifier.flush(request.eval_id)
+
     def _definition(self, request: StepRequest) -> Evaluation:
         return self._record.definition(request.eval_id, attempt=request.attempt)
 
     @contextmanager
     def _secrets(self, request: StepRequest | MonitorState) -> Iterator[EvaluationSecrets]:
         eval_id = request.eval_id
-        self._record.heard(eval_id, attempt=request.attempt)
-        secrets = self._record.open_secrets(eval_id)
+        secrets = self._record.heard(eval_id, attempt=request.attempt)
         with redactor.hiding(secrets.api_key.get_secret_value()):
             try:
                 yield secrets
@@ -313,23 +323,20 @@ class Activities:
         self._record.pods_failed(state.eval_id, failed_pods, attempt=state.attempt)
         return judge(state, statuses, utc_now())
 
-    def _tell_progress(self, verdict: Verdict) -> None:
-        announcements = []
+    def _recorded(self, verdict: Verdict) -> Verdict:
         state = verdict.state
-        if verdict.progress_message is not None:
-            self._record.step(
-                state.eval_id,
-                Event.MONITOR,
-                WorkflowStatus.RUNNING,
-                verdict.progress_message,
-                attempt=state.attempt,
-            )
-            runs = self._record.view(state.eval_id).runs
-            announcements.append(progress_announcement(verdict.progress_message, state.check_count, runs))
-            if state.eta_minutes < FIRST_ETA_MINUTES:
-                announcements.append(eta_announcement(state.eta_minutes))
-        if announcements:
-            self._notifier.announce(self._record.definition(state.eval_id, attempt=state.attempt), announcements)
+        minutes = self._record.update_runs(state.eval_id, verdict.updates, state.eta_minutes, attempt=state.attempt)
+        return verdict.model_copy(update={"state": state.model_copy(update={"eta_minutes": minutes})})
+
+    def _tell_progress(self, verdict: Verdict) -> None:
+        state, message = verdict.state, verdict.progress_message
+        if message is None:
+            return
+        runs = self._record.view(state.eval_id).runs
+        announcements = [progress_announcement(message, state.check_count, runs)]
+        if state.eta_minutes < FIRST_ETA_MINUTES:
+            announcements.append(eta_announcement(state.eta_minutes))
+        self._step(state, Event.MONITOR, WorkflowStatus.RUNNING, message, announcements)
 
     def _progress(self, verdict: Verdict) -> dict[str, Any]:
         """For the custom status of workflows: numbers alone, since each stays in a history."""
@@ -370,6 +377,13 @@ class Activities:
 
 CLIENT_CLOSED_REQUEST = 499
 """Not in :class:`http.HTTPStatus`; widely used for a request that its client gave up."""
+
+
+def _first_words(evaluation: Evaluation) -> list[OutgoingMessage]:
+    runs = f"{counted(len(evaluation.runs_of_attempt), 'run')} of {evaluation.model.model_name}"
+    message = runs if evaluation.attempt == 1 else f"Attempt {evaluation.attempt}: {runs}"
+    started = status_announcement(WorkflowStatus.STARTED, "Evaluation started", message)
+    return outgoing(evaluation, [started, eta_announcement(FIRST_ETA_MINUTES)])
 
 
 def _success(message: str, param: dict[str, Any]) -> Response:

@@ -83,25 +83,49 @@ class Usage:
         self._requesters[asking.requester] = self.of(asking.requester).plus(asking)
 
 
+class Deciding:
+    """Takes those who wait one by one, in their order."""
+
+    def __init__(self, limits: AdmissionLimits, running: Sequence[Asking]) -> None:
+        self._limits = limits
+        self._usage = Usage(running)
+        self._held: dict[str, Obstacle] = {}
+        self._closed: Obstacle | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody gets a place any more: from now on only others of one's own requester matter."""
+        return self._closed is not None
+
+    def settled(self, requester: str) -> bool:
+        """Whether nobody who is still to be taken can change what this requester waits for."""
+        alone = self._limits.evaluations_per_requester is None and self._limits.jobs_per_requester is None
+        return requester in self._held or (self.closed and alone)
+
+    def take(self, asking: Asking) -> Obstacle | None:
+        """What the next one still waits for; none: it has a place from now on."""
+        if (never := too_large(self._limits, asking)) is not None:
+            return never
+        obstacle = self._of_requester(asking)
+        if obstacle is not None:
+            self._held[asking.requester] = obstacle
+        else:
+            obstacle = self._closed = self._closed or _of_all(self._limits, self._usage.total, asking)
+        if obstacle is None:
+            self._usage.add(asking)
+        return obstacle
+
+    def _of_requester(self, asking: Asking) -> Obstacle | None:
+        held = self._held.get(asking.requester)
+        return held or _of_requester(self._limits, self._usage.of(asking.requester), asking)
+
+
 def decide(
     limits: AdmissionLimits, running: Sequence[Asking], waiting: Sequence[Asking]
 ) -> Mapping[str, Obstacle | None]:
     """What each of ``waiting``, in their order, still waits for, by eval_id; none: it has a place from now on."""
-    usage, decided = Usage(running), dict[str, Obstacle | None]()
-    held: dict[str, Obstacle] = {}
-    closed: Obstacle | None = None
-    for asking in waiting:
-        obstacle = too_large(limits, asking)
-        if obstacle is None:
-            obstacle = held.get(asking.requester) or _of_requester(limits, usage.of(asking.requester), asking)
-            if obstacle is not None:
-                held[asking.requester] = obstacle
-            else:
-                obstacle = closed = closed or _of_all(limits, usage.total, asking)
-        if obstacle is None:
-            usage.add(asking)
-        decided[asking.eval_id] = obstacle
-    return decided
+    deciding = Deciding(limits, running)
+    return {asking.eval_id: deciding.take(asking) for asking in waiting}
 
 
 def too_large(limits: AdmissionLimits, asking: Asking) -> Obstacle | None:

@@ -104,7 +104,7 @@ class AnsibleOrchestrator:
     def __init__(self, settings: Settings, runner: PlaybookRunner) -> None:
         self._settings = settings
         self._runner = runner
-        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+        self._overlay = PodTemplateOverlay.from_settings(settings.pod_template_overlay)
         self._sweeps = SingleFlight[_Sweep](settings.sweep_ttl, settings.playbook_concurrency)
 
     def verify_cluster_connection(

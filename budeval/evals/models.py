@@ -116,6 +116,13 @@ class ErrorInfo(Value):
         text = f"{self.reason}: {self.message}" if self.message else self.reason
         return f"{text} {self.resolution}" if self.resolution else text
 
+    def after(self, known: "ErrorInfo | None") -> "ErrorInfo":
+        """The error of something that had another one before, which says why it came to this."""
+        if known is None:
+            return self
+        message = f"{self.message} Before: {known.reason}: {known.message}".strip()
+        return ErrorInfo(reason=self.reason, message=message, resolution=known.resolution or self.resolution)
+
 
 CANCELLED = ErrorInfo(reason="Cancelled", message="The evaluation was cancelled.")
 """Why an evaluation ended that somebody cancelled."""

@@ -7,7 +7,7 @@ any key it does not know; plain CloudEvents carry the same content under ``data`
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -97,7 +97,7 @@ def outgoing(evaluation: Evaluation, announcements: Sequence[Announcement]) -> l
 
 
 class Notifier:
-    """Writes announcements into the outbox and publishes from it, in order.
+    """Publishes from the outbox, in order.
 
     A broker that is away stops no evaluation: what could not be published waits in the outbox, and
     :meth:`flush_all` sends it later.
@@ -108,20 +108,25 @@ class Notifier:
         self._publisher = publisher
         self._flushing = threading.Lock()
 
-    def announce(self, evaluation: Evaluation, announcements: Sequence[Announcement]) -> None:
-        """Tells every topic of the evaluation, once, however often it is called.
+    def flush(self, eval_id: str) -> None:
+        """Publishes what waits, to each topic in order until it is refused, unless another thread is at it.
+
+        A topic that the service may not publish to keeps no other topic waiting.
+        """
+        refused: set[str] = set()
+        while (message := self._claim(eval_id, refused)) is not None:
+            if not self._publish(eval_id, message):
+                refused.add(message.topic)
+
+    def send_again(self, eval_id: str, by: str) -> None:
+        """Publishes what is in doubt after all, because ``by`` knows that it did not arrive.
 
         Raises:
-            AttemptSuperseded: another attempt has begun; nothing is told.
+            EvaluationNotFound: there is no such evaluation.
+            EvaluationConflict: nothing is in doubt.
         """
-        self._outbox.add(evaluation.eval_id, outgoing(evaluation, announcements), attempt=evaluation.attempt)
-        self.flush(evaluation.eval_id)
-
-    def flush(self, eval_id: str) -> None:
-        """Publishes what waits, in order, until nothing waits, the broker refuses, or another thread is at it."""
-        while (message := self._claim(eval_id)) is not None:
-            if not self._publish(eval_id, message):
-                return
+        self._outbox.send_again(eval_id, by)
+        self.flush(eval_id)
 
     def flush_all(self) -> None:
         """Publishes what waits of every evaluation; for the background task."""
@@ -129,17 +134,17 @@ class Notifier:
             for eval_id in self._outbox.waiting():
                 self.flush(eval_id)
 
-    def _claim(self, eval_id: str) -> ClaimedMessage | None:
+    def _claim(self, eval_id: str, refused: Collection[str]) -> ClaimedMessage | None:
         # Connected first: the less there is between a claim and its publishing, the rarer is a death in between.
         try:
             self._publisher.connect()
         except PublishFailed as error:
             logger.warning("notifications of evaluation %s wait: %s", eval_id, error)
             return None
-        return self._outbox.claim_next(eval_id)
+        return self._outbox.claim_next(eval_id, refused)
 
     def _publish(self, eval_id: str, message: ClaimedMessage) -> bool:
-        """Whether the next one may follow."""
+        """Whether the next one to the same topic may follow."""
         once = message.event in AT_MOST_ONCE
         if message.uncertain and once:
             return self._let_be(eval_id, message, "whoever began to publish it died")

@@ -70,7 +70,7 @@ class Preflight:
     def __init__(self, settings: Settings, orchestrator: AnsibleOrchestrator) -> None:
         self._settings = settings
         self._orchestrator = orchestrator
-        self._overlay = PodTemplateOverlay.model_validate(settings.pod_overlay())
+        self._overlay = PodTemplateOverlay.from_settings(settings.pod_template_overlay)
         self._places = threading.BoundedSemaphore(settings.preflight_concurrency)
 
     @contextmanager

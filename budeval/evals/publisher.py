@@ -96,9 +96,14 @@ class DaprPublisher:
             return self._client
 
 
-def _connect() -> DaprClient:
+def bound_sidecar_calls() -> None:
+    """To be called before a client of the SDK is made: all of them read the same settings."""
     dapr_settings.DAPR_API_TIMEOUT_SECONDS = SIDECAR_CALL_SECONDS
     dapr_settings.DAPR_HEALTH_TIMEOUT = SIDECAR_WAIT_SECONDS
+
+
+def _connect() -> DaprClient:
+    bound_sidecar_calls()
     try:
         return DaprClient()
     except TimeoutError as error:

@@ -20,11 +20,9 @@ from budeval.commons import wire
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import BudEvalError
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.end_rules import END_RULES
-from budeval.evals.models import Closing, ErrorInfo, Evaluation
 from budeval.evals.notifications import Notifier
 from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
-from budeval.evals.services import evaluation_input, schedule, send_cancel
+from budeval.evals.services import cancel_workflow, close, schedule
 from budeval.record import Record, happenings
 from budeval.record.record import ActiveEvaluation
 
@@ -96,6 +94,13 @@ class Pulse:
                 _attempt("a beat of the pulse", lambda: self.beat(utc_now()))
 
     def _look_after(self, evaluation: ActiveEvaluation, now: datetime) -> None:
+        if evaluation.cancel_requested_at is None:
+            self._keep_going(evaluation)
+        else:
+            cancel_workflow(self._record, self._workflows, self._notifier, evaluation.eval_id)
+        self._looked_after[evaluation.eval_id] = now
+
+    def _keep_going(self, evaluation: ActiveEvaluation) -> None:
         eval_id, attempt = evaluation.eval_id, evaluation.attempt
         workflow_id = wire.workflow_instance_id(eval_id, attempt)
         status = self._workflows.status(workflow_id)
@@ -106,52 +111,16 @@ class Pulse:
             )
             schedule(self._record, self._workflows, self._record.definition(eval_id, attempt=attempt))
         elif status not in ACTIVE_STATUSES:
-            self._end(eval_id, attempt, status)
+            definition = self._record.definition(eval_id, attempt=attempt)
+            close(self._record, self._workflows, self._notifier, definition, status)
         elif status == WorkflowStatus.SUSPENDED:
             # Somebody did that on purpose; events would pile up until it is resumed.
             logger.info("evaluation %s is suspended", eval_id)
-        elif self._record.cancel_requested(eval_id):
-            send_cancel(self._workflows, eval_id, attempt)
         else:
             logger.warning("evaluation %s was silent since %s: waking it", eval_id, evaluation.last_heard_at)
             self._record.trying_again(eval_id, happenings.woken("Its workflow was silent, and is woken."))
             self._workflows.raise_event(workflow_id, wire.WAKE_EVENT)
             self._workflows.raise_event(wire.monitor_instance_id(eval_id, attempt), wire.WAKE_EVENT)
-        self._looked_after[eval_id] = now
-
-    def _end(self, eval_id: str, attempt: int, status: str) -> None:
-        """The workflow ended without saying so: somebody terminated it from outside, or it broke.
-
-        Another workflow does what is left to do, since the cluster may be away. Where that one ended too, its Jobs
-        stand until their deadline.
-        """
-        closing_id = wire.closing_instance_id(eval_id, attempt)
-        closing = self._workflows.status(closing_id)
-        if closing in ACTIVE_STATUSES:
-            self._workflows.raise_event(closing_id, wire.WAKE_EVENT)
-            return
-        logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
-        evaluation = self._record.definition(eval_id, attempt=attempt)
-        end = self._closing(evaluation, status)
-        if closing is None:
-            self._workflows.schedule_closing(end)
-        else:
-            self._record.finish(eval_id, end.status, end.error, END_RULES, attempt=attempt)
-            self._notifier.flush(eval_id)
-
-    def _closing(self, evaluation: Evaluation, status: str) -> Closing:
-        terminated = status == WorkflowStatus.TERMINATED
-        steps = {step.id: step.status for step in self._record.view(evaluation.eval_id).steps}
-        return Closing(
-            evaluation=evaluation_input(evaluation),
-            status=WorkflowStatus.TERMINATED if terminated else WorkflowStatus.FAILED,
-            error=ErrorInfo(
-                reason="WorkflowTerminated" if terminated else "WorkflowFailed",
-                message=f"The workflow ended as {status}.",
-                resolution="The service's log says what it did last. Retry the evaluation.",
-            ),
-            may_have_jobs=steps[wire.DEPLOY.event] != WorkflowStatus.PENDING,
-        )
 
 
 def _attempt(what: str, action: Callable[[], None]) -> None:
@@ -167,8 +136,10 @@ def _attempt(what: str, action: Callable[[], None]) -> None:
 def is_silent(evaluation: ActiveEvaluation, now: datetime, looked_after: datetime | None = None) -> bool:
     """Whether an evaluation was neither heard of nor looked after for three of its poll intervals.
 
-    One that waits for a retry of its own is silent for long; an event at every beat would pile up in its history.
+    One that waits for a retry of its own is silent for long; an event at every beat would pile up in its history. Who
+    cancelled waits for seconds, not for intervals.
     """
-    silence = max(SILENT_INTERVALS * evaluation.poll_interval, MINIMUM_SILENCE_SECONDS)
+    intervals = SILENT_INTERVALS if evaluation.cancel_requested_at is None else 0
+    silence = max(intervals * evaluation.poll_interval, MINIMUM_SILENCE_SECONDS)
     last = max(evaluation.last_heard_at, looked_after or evaluation.last_heard_at)
     return (now - last).total_seconds() > silence

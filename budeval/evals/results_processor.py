@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -37,6 +38,8 @@ _PRINTABLE = r"^\P{Cc}*$"
 Text = Annotated[str, Field(max_length=256, pattern=_PRINTABLE)]
 ShortText = Annotated[str, Field(max_length=64, pattern=_PRINTABLE)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
+# The ends of the calendar cannot be written in every time zone, and so not in every database.
+Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC))]
 
 
 class _Questions(BaseModel):
@@ -63,8 +66,8 @@ class _ResultDocument(BaseModel):
     dataset_id: Text
     scores: Annotated[list[_ScoreLine], Field(max_length=10_000)]
     questions: _Questions
-    started_at: AwareDatetime
-    completed_at: AwareDatetime
+    started_at: Moment
+    completed_at: Moment
     duration_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -19,6 +19,7 @@ from budeval.commons.redaction import printable
 from budeval.commons.wire import CLOSING_WORKFLOW_NAME, MONITOR_WORKFLOW_NAME, WORKFLOW_NAME
 from budeval.evals.activities import Activities
 from budeval.evals.models import Closing, ErrorInfo, EvaluationInput
+from budeval.evals.publisher import bound_sidecar_calls
 from budeval.evals.workflows import close_evaluation, evaluate_model, monitor_jobs
 
 logger = logging.getLogger("::EVAL:: Runtime")
@@ -27,6 +28,8 @@ HISTORY_CACHE_BYTES = 64 * 1024 * 1024
 """The SDK's cache of histories is unbounded by default; a monitor's history is a few kB."""
 ENDING_SECONDS = 5.0
 """How long a workflow may take to end after its evaluation has: its last activity answers."""
+SHUTDOWN_SECONDS = 3.0
+"""How long activities may take to end at SIGTERM, after the three seconds of requests and the two of the pulse."""
 ACTIVE_STATUSES = frozenset({"PENDING", "RUNNING", "SUSPENDED"})
 
 
@@ -90,8 +93,14 @@ class Runtime:
         return self._worker.wait_for_worker_ready(0.05)
 
     def shutdown(self) -> None:
-        """Takes no more work. Waits for running activities: end their playbooks first."""
-        self._worker.shutdown()  # type: ignore[no-untyped-call]
+        """Takes no more work. Waits for running activities, but not for long: end their playbooks first.
+
+        The SDK waits for as long as a sidecar takes to say something. What does not end here ends with the process, and
+        runs again.
+        """
+        stopping = threading.Thread(target=self._worker.shutdown, name="workflow-worker-stop", daemon=True)
+        stopping.start()
+        stopping.join(SHUTDOWN_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -169,6 +178,13 @@ class WorkflowClient:
                 return
             raise _unavailable(error) from error
 
+    def resume(self, instance_id: str) -> None:
+        """Lets an instance go on that somebody suspended. Raises :class:`SidecarUnavailable`."""
+        try:
+            self._connected().resume_workflow(instance_id)
+        except RpcError as error:
+            raise _unavailable(error) from error
+
     def close(self) -> None:
         """Ends the connection."""
         with self._lock:
@@ -179,6 +195,7 @@ class WorkflowClient:
     def _connected(self) -> DaprWorkflowClient:
         with self._lock:
             if self._client is None:
+                bound_sidecar_calls()
                 self._client = DaprWorkflowClient()
                 strip_foreign_handlers()
             return self._client

@@ -9,10 +9,10 @@ from budeval.commons.sealing import EvaluationSecrets
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.attempts import runs_to_retry
 from budeval.evals.end_rules import END_RULES
-from budeval.evals.models import Evaluation, EvaluationInput
+from budeval.evals.models import CANCELLED, Closing, ErrorInfo, Evaluation, EvaluationInput
 from budeval.evals.monitoring import FIRST_ETA_MINUTES
 from budeval.evals.notifications import Notifier
-from budeval.evals.runtime import WorkflowClient
+from budeval.evals.runtime import ACTIVE_STATUSES, WorkflowClient
 from budeval.jobs.names import job_name
 from budeval.record import Record
 from budeval.record.views import EvaluationView
@@ -62,9 +62,19 @@ class EvaluationService:
             self._notifier.flush(eval_id)
             return view
         try:
-            send_cancel(self._workflows, eval_id, view.attempt)
+            cancel_workflow(self._record, self._workflows, self._notifier, eval_id)
         except SidecarUnavailable as error:
             logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
+        return self._record.view(eval_id)
+
+    def send_again(self, eval_id: str, by: str) -> EvaluationView:
+        """Publishes notifications whose fate is unknown after all: ``by`` knows that they did not arrive.
+
+        Raises:
+            EvaluationNotFound: there is no such evaluation.
+            EvaluationConflict: nothing is in doubt.
+        """
+        self._notifier.send_again(eval_id, by)
         return self._record.view(eval_id)
 
     def retryable(self, eval_id: str) -> tuple[Evaluation, list[str]]:
@@ -127,6 +137,64 @@ def send_cancel(workflows: WorkflowClient, eval_id: str, attempt: int) -> None:
     """Tells the workflow and its monitor, in this order: the workflow then waits for its monitor's answer."""
     workflows.raise_event(wire.workflow_instance_id(eval_id, attempt), wire.CANCEL_EVENT)
     workflows.raise_event(wire.monitor_instance_id(eval_id, attempt), wire.CANCEL_EVENT)
+
+
+def cancel_workflow(record: Record, workflows: WorkflowClient, notifier: Notifier, eval_id: str) -> None:
+    """Has an evaluation end that somebody cancelled, whatever became of its workflow.
+
+    Raises :class:`SidecarUnavailable`.
+    """
+    evaluation = record.definition(eval_id)
+    workflow_id = wire.workflow_instance_id(eval_id, evaluation.attempt)
+    status = workflows.status(workflow_id)
+    if status is None:
+        schedule(record, workflows, evaluation)
+    elif status not in ACTIVE_STATUSES:
+        close(record, workflows, notifier, evaluation, status)
+    else:
+        send_cancel(workflows, eval_id, evaluation.attempt)
+        if status == WorkflowStatus.SUSPENDED:
+            workflows.resume(workflow_id)
+
+
+def close(record: Record, workflows: WorkflowClient, notifier: Notifier, evaluation: Evaluation, status: str) -> None:
+    """Has an evaluation end whose workflow ended as ``status`` without saying so: somebody terminated it, or it broke.
+
+    Another workflow does what is left to do, since the cluster may be away. Where that one ended too, its Jobs stand
+    until their deadline. Raises :class:`SidecarUnavailable`.
+    """
+    eval_id, attempt = evaluation.eval_id, evaluation.attempt
+    closing_id = wire.closing_instance_id(eval_id, attempt)
+    closing = workflows.status(closing_id)
+    if closing in ACTIVE_STATUSES:
+        workflows.raise_event(closing_id, wire.WAKE_EVENT)
+        return
+    view = record.view(eval_id)
+    if view.status.ended:
+        return
+    logger.error("the workflow of evaluation %s ended as %s without a last word", eval_id, status)
+    end = _closing(evaluation, view, status, cancelled=record.cancel_requested(eval_id))
+    if closing is None:
+        workflows.schedule_closing(end)
+    else:
+        record.finish(eval_id, end.status, end.error, END_RULES, attempt=attempt)
+        notifier.flush(eval_id)
+
+
+def _closing(evaluation: Evaluation, view: EvaluationView, status: str, *, cancelled: bool) -> Closing:
+    terminated = status == WorkflowStatus.TERMINATED
+    steps = {step.id: step.status for step in view.steps}
+    error = ErrorInfo(
+        reason="WorkflowTerminated" if terminated else "WorkflowFailed",
+        message=f"The workflow ended as {status}.",
+        resolution="The service's log says what it did last. Retry the evaluation.",
+    )
+    return Closing(
+        evaluation=evaluation_input(evaluation),
+        status=WorkflowStatus.TERMINATED if terminated or cancelled else WorkflowStatus.FAILED,
+        error=CANCELLED if cancelled else error,
+        may_have_jobs=steps[wire.DEPLOY.event] != WorkflowStatus.PENDING,
+    )
 
 
 def workflow_metadata(eval_id: str) -> dict[str, Any]:

@@ -121,6 +121,18 @@ _SLOW_START = (
     "The container has not been made yet",
     "A large image may still be pulled. Else look at the pod's events: often a volume cannot be mounted.",
 )
+_UNPREPARED = (
+    "The node has not prepared the pod: its sandbox, its network or a volume is missing",
+    "Look at the pod's events: FailedCreatePodSandBox, FailedMount or FailedAttachVolume say what is in the way.",
+)
+_GIVEN_UP = (
+    "Nothing: the run goes on in another pod when this one has ended. Where its node is lost, that is when the node is "
+    "back or removed from the cluster."
+)
+_LOST = (
+    "The node of the pod does not answer",
+    "Bring the node back. After five minutes Kubernetes gives the pod up, and the run goes on in another one.",
+)
 _TERMINATED: dict[str, tuple[str, str]] = {
     "OOMKilled": (
         "The engine was killed for using more memory than its limit",
@@ -166,9 +178,11 @@ def diagnose(pod: JsonObject, now: datetime, grace_seconds: float) -> Diagnosis 
     ended = _ended_container(pod)
     if pod["phase"] == "Failed" or ended is not None:
         return _diagnose_end(pod, ended)
-    if pod["phase"] == "Pending":
-        return _diagnose_start(pod, now, timedelta(seconds=grace_seconds))
-    return None
+    disruption = _condition(pod, "DisruptionTarget")
+    if disruption is not None:
+        return _disrupted(disruption, _GIVEN_UP)
+    grace = timedelta(seconds=grace_seconds)
+    return _diagnose_start(pod, now, grace) if pod["phase"] == "Pending" else _diagnose_running(pod, now, grace)
 
 
 def termination(pod: JsonObject) -> Termination:
@@ -206,15 +220,24 @@ def _diagnose_end(pod: JsonObject, ended: JsonObject | None) -> Diagnosis | None
         return _told(said.reason, ENGINE_REASONS, said.message)
     disruption = _condition(pod, "DisruptionTarget")
     if disruption is not None and not pod["reason"]:
-        return Diagnosis(
-            _word(disruption["reason"], "DisruptionTarget"),
-            "The node gave the pod up",
-            _detail(disruption["message"]),
-            "Nothing: the run goes on in another pod, and this does not count as an attempt.",
-        )
+        return _disrupted(disruption, "Nothing: the run goes on in another pod, and this does not count as an attempt.")
     reason = pod["reason"] or (ended["reason"] if ended else None)
     detail = pod["message"] or said.message or (f"exit code {ended['exit_code']}" if ended else "")
     return _told(_word(reason, "Error"), _TERMINATED, detail)
+
+
+def _disrupted(condition: JsonObject, resolution: str) -> Diagnosis:
+    reason = _word(condition["reason"], "DisruptionTarget")
+    return Diagnosis(reason, "The node gave the pod up", _detail(condition["message"]), resolution)
+
+
+def _diagnose_running(pod: JsonObject, now: datetime, grace: timedelta) -> Diagnosis | None:
+    # An engine has no readiness probe: a container that runs is ready as long as its node says so.
+    not_ready = _condition(pod, "Ready", status="False")
+    lasting = not_ready is not None and _age(not_ready["since"], now) >= grace
+    if lasting and pod["deleted"] is None and any(container["running"] for container in pod["containers"]):
+        return Diagnosis("NodeNotReady", _LOST[0], "", _LOST[1])
+    return None
 
 
 def _diagnose_start(pod: JsonObject, now: datetime, grace: timedelta) -> Diagnosis | None:
@@ -226,16 +249,18 @@ def _diagnose_start(pod: JsonObject, now: datetime, grace: timedelta) -> Diagnos
         return Diagnosis(reason, summary, _detail(scheduled["message"]), resolution, lasting)
     since = _condition(pod, "ContainersReady", status="False")
     lasting = _age((since or {}).get("since") or pod["created"], now) >= grace
+    unprepared = _condition(pod, "PodReadyToStartContainers", status="False") is not None
     for container in pod["containers"]:
         if container["waiting"]:
-            return _diagnose_waiting(container["waiting"], lasting=lasting)
+            return _diagnose_waiting(container["waiting"], lasting=lasting, unprepared=unprepared)
     return None
 
 
-def _diagnose_waiting(waiting: JsonObject, *, lasting: bool) -> Diagnosis | None:
+def _diagnose_waiting(waiting: JsonObject, *, lasting: bool, unprepared: bool) -> Diagnosis | None:
     reason, message = _word(waiting["reason"], "Waiting"), waiting["message"] or ""
     if reason in ("ContainerCreating", "PodInitializing"):
-        return Diagnosis(reason, _SLOW_START[0], _detail(message), _SLOW_START[1]) if lasting else None
+        summary, resolution = _UNPREPARED if unprepared else _SLOW_START
+        return Diagnosis(reason, summary, _detail(message), resolution) if lasting else None
     hopeless = (
         reason in _FATAL_AT_ONCE
         or (_WAITING.get(reason) is _PULL and _FATAL_IMAGE.search(message) is not None)

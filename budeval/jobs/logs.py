@@ -4,6 +4,7 @@ A line of a pod's log begins with the time at which the node got it, a line of `
 engine wrote it. The content is a stranger's.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,12 @@ PROGRESS_MARK = '{"budeval":'
 
 SEAM_LINES = 20
 """So many lines in a row tell where in the file a pod's log ended."""
+
+SAME_LINE_SECONDS = 5.0
+"""The node and the engine write one line down at times that differ by less; neither is always the first."""
+
+MARK_PATTERN = r"^2[0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z/[0-9a-f]{16}$"
+"""What marks look like."""
 
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)) ?")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -177,6 +184,44 @@ def behind_seam(last_texts: Sequence[str], lines: Sequence[LogLine]) -> tuple[li
         if texts[end - len(seam) : end] == seam:
             return list(lines[end:]), True
     return [], False
+
+
+def mark_of(line: LogLine) -> str:
+    """What a reader remembers of the last line that it has: its time, and a digest of its text. Empty: it has none."""
+    moment = _moment(line.at)
+    if moment is None or moment.year < 2000:
+        return ""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}/{_digest(line)}"
+
+
+def second_of(mark: str) -> str | None:
+    """The second of the line that is marked, as :class:`LogPosition` has it."""
+    return _whole_second(mark.partition("/")[0]) or None
+
+
+def behind_mark(lines: Sequence[LogLine], mark: str) -> int:
+    """Position of the first line behind the one that is marked, in whichever place the log is read now.
+
+    Of those with the same text it is the nearest in time; where none is near, what is later than the mark is behind it.
+    """
+    at, _, digest = mark.partition("/")
+    marked = _moment(at)
+    if marked is None:
+        return 0
+    moments = [_moment(line.at) for line in lines]
+    near = [
+        (abs((moment - marked).total_seconds()), -position)
+        for position, (line, moment) in enumerate(zip(lines, moments, strict=True))
+        if moment is not None and _digest(line) == digest
+    ]
+    if near and min(near)[0] <= SAME_LINE_SECONDS:
+        return 1 - min(near)[1]
+    later = (position for position, moment in enumerate(moments) if moment is not None and moment > marked)
+    return next(later, len(lines))
+
+
+def _digest(line: LogLine) -> str:
+    return hashlib.sha256(_plain(line.text).encode()).hexdigest()[:16]
 
 
 def _plain(text: str) -> str:

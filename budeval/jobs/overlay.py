@@ -4,9 +4,13 @@ The shape is a fragment of a PodTemplateSpec. Only fields named here are taken: 
 node and from other runs (volumes, privileges, capabilities, host paths, the image) is not among them.
 """
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from budeval.commons.settings import setting
 
 JsonObject = dict[str, Any]
 
@@ -73,6 +77,17 @@ class PodTemplateOverlay(_Part):
 
     metadata: OverlayMetadata = OverlayMetadata()
     spec: OverlaySpec = OverlaySpec()
+
+    @classmethod
+    def from_settings(cls, file: Path | None) -> Self:
+        """Reads it from a YAML file; none: nothing is laid over. Raises :class:`StartRefused`."""
+        if file is None:
+            return cls()
+        with setting("BUDEVAL_POD_TEMPLATE_OVERLAY", file):
+            try:
+                return cls.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+            except yaml.YAMLError as error:
+                raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from error
 
     def lay_over(self, template: JsonObject) -> JsonObject:
         """A copy of a pod template with this overlay's fields; mappings are merged, lists replaced."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from budeval.commons.errors import ClusterUnauthorized, ClusterUnreachable, TemporaryError
+from budeval.commons.errors import ClusterNotReady, ClusterUnauthorized, ClusterUnreachable, TemporaryError
 from budeval.commons.redaction import printable
 from budeval.jobs.checks import Check, CheckStatus, check, dataset_check_id, failed, ok, skipped, warning
 from budeval.jobs.diagnosis import ENGINE_REASONS, JOB_REASONS, Diagnosis, diagnose
@@ -80,7 +80,7 @@ def judge_surroundings(answers: JsonObject, namespace: str, volume_claim: str) -
     """
     try:
         raise_for_server(answers["version"])
-    except (ClusterUnauthorized, ClusterUnreachable) as error:
+    except (ClusterUnauthorized, ClusterUnreachable, ClusterNotReady) as error:
         return no_cluster(error.detail)
     version = printable(str(answers["version"]["body"].get("gitVersion", "unknown")), 50)
     missing = [answer for answer in answers["permissions"] if not is_allowed(answer)]

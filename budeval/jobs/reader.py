@@ -32,7 +32,12 @@ import base64, hashlib, json, os, stat, sys
 root, limit, budget, wanted, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5] == "end"
 def read(name):
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with os.fdopen(os.open(os.path.join(root, name, wanted), flags), "rb") as file:
+    place = os.open(os.path.join(root, name), flags | os.O_DIRECTORY)
+    try:
+        found = os.open(wanted, flags, dir_fd=place)
+    finally:
+        os.close(place)
+    with os.fdopen(found, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return {"error": "%s is no regular file" % wanted}

@@ -22,7 +22,7 @@ def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> Clu
     Raises:
         ClusterUnreachable: the API server is there, but cannot answer now.
         ClusterUnauthorized: it does not know these credentials.
-        ClusterNotReady: names everything that is missing, not only the first.
+        ClusterNotReady: names everything that is missing, not only the first; or it is no cluster at all.
     """
     version = answers["version"]
     raise_for_server(version)
@@ -44,7 +44,7 @@ def judge_cluster(answers: JsonObject, namespace: str, volume_claim: str) -> Clu
 
 
 def raise_for_server(version: JsonObject) -> None:
-    """Raises where the server does not take these credentials, or cannot answer now."""
+    """Raises where the server does not take these credentials, cannot answer now, or is none of Kubernetes."""
     message = printable(str(version["body"].get("message", "")), 300)
     if version["status"] == 401:
         raise ClusterUnauthorized(
@@ -52,6 +52,12 @@ def raise_for_server(version: JsonObject) -> None:
         )
     if version["status"] == 429 or version["status"] >= 500:
         raise ClusterUnreachable(f"the API server answered {version['status']} {message}".rstrip())
+    # Who may not see the version may still run evaluations.
+    if version["status"] != 403 and "gitVersion" not in version["body"]:
+        raise ClusterNotReady(
+            f"what answers there is no Kubernetes API server ({version['status']} {message}): "
+            "check the server in the kubeconfig"
+        )
 
 
 def is_allowed(answer: JsonObject) -> bool:

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
+from sqlalchemy import ColumnElement, Engine, Select, Tuple, and_, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import FieldProblem, InvalidEvaluation, NoPlace
 from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.admission import Asking, Obstacle, Usage, decide, queue_obstacle, too_large
+from budeval.evals.admission import Asking, Deciding, Obstacle, Usage, decide, queue_obstacle, too_large
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, RunRow
 from budeval.record.timeline import note
@@ -71,15 +71,15 @@ class Admission:
         """
         row.admitted_at = None
         session.flush()
-        asking = _asking(session, EvaluationRow.eval_id == row.eval_id)[0]
-        waiting = [other for other in _waiting(session) if other.eval_id != row.eval_id]
+        waiting = {each.eval_id: each for each in _waiting(session)}
+        asking = waiting.pop(row.eval_id)
         self._refuse_too_large(asking)
-        row.last_heard_at = _behind_all(session, row.eval_id)
-        obstacle = decide(self._limits, _running(session), [*waiting, asking])[row.eval_id]
+        row.last_heard_at = _behind_all(session, row.eval_id) if waiting else utc_now()
+        obstacle = decide(self._limits, _running(session), [*waiting.values(), asking])[row.eval_id]
         if obstacle is None:
             row.admitted_at = row.last_heard_at
             return
-        self._refuse_to_queue(asking, waiting, obstacle)
+        self._refuse_to_queue(asking, list(waiting.values()), obstacle)
         note(session, row, happenings.queued(len(waiting) + 1, obstacle))
 
     def admit(self) -> list[str]:
@@ -94,14 +94,26 @@ class Admission:
         """Whether an evaluation waits for a place."""
         return self._any_waits(EvaluationRow.eval_id == eval_id)
 
-    def place(self, session: Session, eval_id: str) -> QueueView | None:
-        """Where an evaluation stands in the queue; none: it does not wait."""
-        waiting = _waiting(session)
-        decided = decide(self._limits, _running(session), waiting)
-        if eval_id not in decided:
-            return None
-        obstacle, position = decided[eval_id], list(decided).index(eval_id) + 1
+    def place(self, session: Session, row: EvaluationRow) -> QueueView:
+        """Where an evaluation that waits stands in the queue; those before it are counted, not loaded."""
+        before = and_(WAITS, _stands < _standing(row))
+        position = 1 + (session.scalar(select(func.count()).select_from(EvaluationRow).where(before)) or 0)
+        obstacle = self._obstacle(session, row, before)
         return QueueView(position=position, **({} if obstacle is None else obstacle._asdict()))
+
+    def _obstacle(self, session: Session, row: EvaluationRow, before: ColumnElement[bool]) -> Obstacle | None:
+        """As :func:`decide` says, from those alone who matter: mostly the first of all who wait."""
+        (asking,) = _asking(session, EvaluationRow.eval_id == row.eval_id)
+        deciding, still = Deciding(self._limits, _running(session)), before
+        while page := _asking(session, EvaluationRow.eval_id.in_(_FIRST.where(still))):
+            for other in page:
+                deciding.take(other)
+            if deciding.settled(asking.requester):
+                break
+            still = and_(before, _stands > _standing(session.get_one(EvaluationRow, page[-1].eval_id)))
+            if deciding.closed:
+                still = and_(still, EvaluationRow.requested_by == asking.requester)
+        return deciding.take(asking)
 
     def counts(self) -> Counts:
         """How much runs and waits now."""
@@ -170,6 +182,13 @@ def _behind_all(session: Session, eval_id: str) -> datetime:
     return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
 
+def _standing(row: EvaluationRow) -> Tuple:
+    return tuple_(literal(row.last_heard_at, EvaluationRow.last_heard_at.type), literal(row.eval_id))
+
+
+_stands = tuple_(EvaluationRow.last_heard_at, EvaluationRow.eval_id)
+"""Where an evaluation that waits stands in the queue."""
+_FIRST = select(EvaluationRow.eval_id).order_by(EvaluationRow.last_heard_at, EvaluationRow.eval_id).limit(50)
 _JOBS = (
     select(func.count())
     .where(RunRow.eval_id == EvaluationRow.eval_id, RunRow.attempt == EvaluationRow.attempt)

@@ -7,25 +7,67 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import DeclarativeBase, Session
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random
+
+from budeval.commons.settings import setting
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 SQLITE_BUSY_SECONDS = 30
+CONNECT_SECONDS = "10"
+"""A server that does not answer at all is not waited for as long as TCP does; the URL may say otherwise."""
 
 
 def open_database(url: str) -> Engine:
-    """Connects and migrates to the newest schema. A SQLite file is made for its owner alone."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database and parsed.database != ":memory:":
-            _make_private_file(Path(parsed.database))
+    """Connects and migrates to the newest schema. A SQLite file is made for its owner alone.
+
+    Raises :class:`StartRefused`, which shows no password, where that cannot be done.
+    """
+    with setting("BUDEVAL_DATABASE_URL"):
+        engine = _engine(_parsed(url))
+        try:
+            migrate(engine)
+        except (DBAPIError, sqlite3.Error) as error:
+            said = error.orig if isinstance(error, DBAPIError) else error
+            raise ValueError(f"the database cannot be used: {' '.join(str(said).split())}") from error
+        except CommandError as error:
+            raise ValueError(f"the database was made by another version of budeval: {error}") from error
+    return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        # The parser's message may quote a part of the password.
+        form = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+        raise ValueError(f"is no database URL such as {form}") from None
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        if url.database and url.database != ":memory:":
+            _make_private_file(Path(url.database))
         engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS})
         _configure_sqlite(engine)
-    else:
-        engine = create_engine(url, pool_pre_ping=True)
-    migrate(engine)
-    return engine
+        return engine
+    try:
+        return create_engine(
+            url.update_query_dict({"connect_timeout": CONNECT_SECONDS, **url.query}), pool_pre_ping=True
+        )
+    except (NoSuchModuleError, ImportError) as error:
+        raise ValueError(f"no driver for {url.drivername} is installed; use sqlite or postgresql+psycopg") from error
+
+
+def insert(session: Session, table: type[DeclarativeBase]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that can be told what to do about a conflict, in the words of the session's database."""
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
 
 
 def erase_traces(database: Engine) -> None:
@@ -62,7 +104,7 @@ def _lock(connection: Connection) -> None:
 
 
 @retry(
-    retry=retry_if_exception_type(sqlite3.OperationalError),
+    retry=retry_if_exception(lambda error: getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY),
     wait=wait_random(0.01, 0.1),
     stop=stop_after_delay(SQLITE_BUSY_SECONDS),
     reraise=True,
@@ -79,7 +121,8 @@ def _configure_sqlite(engine: Engine) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         _use_write_ahead_log(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+        # FULL: what is committed outlives a loss of power, an accepted request and the claim of a notification alike.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

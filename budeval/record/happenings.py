@@ -106,7 +106,13 @@ def notified(message: EventRow) -> Happening:
 
 def perhaps_notified(message: EventRow) -> Happening:
     """Nobody can know whether a subscriber was told, and telling it twice would be worse."""
-    return notified(message)._replace(title=f"{message.topic} may not have been notified")
+    unknown = f"Whether {message.event} reached the topic is unknown, and it is not sent again by itself."
+    return notified(message)._replace(title=f"{message.topic} may not have been notified", message=unknown)
+
+
+def sent_again(message: EventRow, by: str) -> Happening:
+    """Somebody has looked at the topic, and knows that a message did not arrive."""
+    return notified(message)._replace(title=f"To be sent to {message.topic} again", actor=by)
 
 
 def cancelled(by: str) -> Happening:

@@ -1,22 +1,22 @@
-"""The outbox: notifications are written down first and published from here, in order, each once.
+"""The outbox: notifications are written down first and published from here, to each topic in order, each once.
 
 A message is *claimed*, published and then marked. Whoever dies between the claim and the mark leaves a claim that grows
 old: such a message goes out again under the same event id, except those that must never arrive twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Engine, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
-from budeval.commons.errors import AttemptSuperseded, EvaluationNotFound
+from budeval.commons.errors import EvaluationConflict, EvaluationNotFound
 from budeval.record import happenings
+from budeval.record.database import insert
 from budeval.record.tables import EvaluationRow, EventRow
 from budeval.record.timeline import Happening, note
 
@@ -55,26 +55,16 @@ class Outbox:
         with Session(self._writing) as session, session.begin():
             yield session
 
-    def add(self, eval_id: str, messages: Sequence[OutgoingMessage], *, attempt: int | None = None) -> None:
-        """Writes messages down; one that is there already (same event id and topic) stays as it is.
+    def claim_next(self, eval_id: str, but_to: Collection[str] = ()) -> ClaimedMessage | None:
+        """The oldest message to be published, claimed; none when there is none or another publishes right now.
 
-        Raises:
-            EvaluationNotFound: it was deleted.
-            AttemptSuperseded: the messages are those of another attempt than the present one.
+        ``but_to``: topics whose messages are passed over.
         """
-        if not messages:
-            return
-        with self._write() as session:
-            _check_attempt(session, eval_id, attempt)
-            write_messages(session, eval_id, messages)
-
-    def claim_next(self, eval_id: str) -> ClaimedMessage | None:
-        """The oldest message to be published, claimed; none when there is none or another publishes right now."""
         now = utc_now()
         with self._write() as session:
             row = session.scalars(
                 select(EventRow)
-                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None))
+                .where(EventRow.eval_id == eval_id, EventRow.published_at.is_(None), EventRow.topic.not_in(but_to))
                 .order_by(EventRow.id)
                 .limit(1)
                 .with_for_update()
@@ -96,13 +86,37 @@ class Outbox:
 
     def published(self, message_id: int) -> None:
         """The broker has it."""
-        self._done_with(message_id, happenings.notified)
+        self._done_with(message_id, happenings.notified, in_doubt=False)
 
     def let_be(self, message_id: int) -> None:
         """The broker may have it or not, and it must not come twice: it is not published again."""
-        self._done_with(message_id, happenings.perhaps_notified)
+        self._done_with(message_id, happenings.perhaps_notified, in_doubt=True)
 
-    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening]) -> None:
+    def send_again(self, eval_id: str, by: str) -> None:
+        """Messages in doubt are published after all: somebody has looked, and knows that they did not arrive.
+
+        Raises:
+            EvaluationNotFound: there is no such evaluation.
+            EvaluationConflict: nothing is in doubt.
+        """
+        with self._write() as session:
+            evaluation = session.get(EvaluationRow, eval_id, with_for_update={"key_share": True})
+            if evaluation is None:
+                raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
+            rows = session.scalars(select(EventRow).where(EventRow.eval_id == eval_id, EventRow.in_doubt)).all()
+            if not rows:
+                raise EvaluationConflict(f"evaluation {eval_id} has no notification whose fate is unknown")
+            for row in rows:
+                row.claimed_at, row.published_at, row.in_doubt = None, None, False
+                note(session, evaluation, happenings.sent_again(row, by))
+
+    def in_doubt(self) -> int:
+        """How many evaluations have messages in doubt."""
+        query = select(func.count(EventRow.eval_id.distinct())).where(EventRow.in_doubt)
+        with Session(self._database) as session:
+            return session.scalar(query) or 0
+
+    def _done_with(self, message_id: int, happening: Callable[[EventRow], Happening], *, in_doubt: bool) -> None:
         with self._write() as session:
             # The evaluation before the message: whoever adds to a timeline holds its row.
             evaluation = session.scalars(
@@ -115,7 +129,7 @@ class Outbox:
                 return  # deleted meanwhile, with all that was to be told
             row = session.get_one(EventRow, message_id)
             if row.published_at is None:
-                row.published_at = utc_now()
+                row.published_at, row.in_doubt = utc_now(), in_doubt
                 note(session, evaluation, happening(row))
 
     def release(self, message_id: int) -> None:
@@ -136,25 +150,16 @@ class Outbox:
             return list(session.scalars(query))
 
 
-def _check_attempt(session: Session, eval_id: str, attempt: int | None) -> None:
-    if attempt is None:
-        return
-    query = select(EvaluationRow.attempt).where(EvaluationRow.eval_id == eval_id)
-    present = session.scalar(query.with_for_update(read=True))
-    if present is None:
-        raise EvaluationNotFound(f"no evaluation has the id {eval_id}")
-    if present != attempt:
-        raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {present}; this belongs to attempt {attempt}")
-
-
 def write_messages(session: Session, eval_id: str, messages: Sequence[OutgoingMessage]) -> None:
-    """Writes messages down in the transaction of what they tell."""
+    """Writes messages down in the transaction of what they tell.
+
+    One that is there already (same event id and topic) stays as it is.
+    """
     if not messages:
         return
     now = utc_now()
-    rows = [{"eval_id": eval_id, "created_at": now, **message.model_dump()} for message in messages]
-    insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-    session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    rows = [{"eval_id": eval_id, "created_at": now, "in_doubt": False, **message.model_dump()} for message in messages]
+    session.execute(insert(session, EventRow).on_conflict_do_nothing(), rows)
 
 
 def _claimed(claimed_at: datetime | None, now: datetime) -> bool:

@@ -96,6 +96,7 @@ _COLUMNS = (
     EvaluationRow.eval_id,
     EvaluationRow.experiment_id,
     EvaluationRow.status,
+    EvaluationRow.attempt,
     WAITS.label("queued"),
     EvaluationRow.model_name,
     EvaluationRow.engine,

@@ -11,8 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import Engine, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
@@ -25,7 +24,7 @@ from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState
 from budeval.record import happenings
 from budeval.record.admission import HAS_PLACE, Admission, is_waiting
-from budeval.record.database import erase_traces
+from budeval.record.database import erase_traces, insert
 from budeval.record.outbox import OutgoingMessage, write_messages
 from budeval.record.queries import EvaluationQueries
 from budeval.record.rows import (
@@ -70,6 +69,15 @@ AS_TOLD = EndRules(_as_told, lambda _evaluation, _view: [])
 """Ends with the status that is given, and says nothing."""
 
 
+Words = Callable[[Evaluation], Sequence[OutgoingMessage]]
+"""What subscribers are told about something, written down in the transaction of it."""
+
+
+def nothing(_evaluation: Evaluation) -> Sequence[OutgoingMessage]:
+    """Nobody is told."""
+    return []
+
+
 class ActiveEvaluation(BaseModel):
     """An evaluation that was let in and has not ended, as the pulse needs it."""
 
@@ -78,6 +86,7 @@ class ActiveEvaluation(BaseModel):
     status: WorkflowStatus
     last_heard_at: datetime
     poll_interval: int
+    cancel_requested_at: datetime | None = None
 
 
 class Record:
@@ -138,14 +147,12 @@ class Record:
             "sealed_secrets": sealed,
         }
         with self.admission.deciding() as session:
-            insert = (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert
-            created = session.execute(
-                insert(EvaluationRow).values(row).on_conflict_do_nothing().returning(EvaluationRow.eval_id)
-            ).first()
-            if created is None:
+            recorded = session.scalar(
+                insert(session, EvaluationRow).values(row).on_conflict_do_nothing().returning(EvaluationRow)
+            )
+            if recorded is None:
                 return False
             session.add_all(new_runs(evaluation, job_names))
-            recorded = _locked(session, evaluation.eval_id)
             note(session, recorded, happenings.created(evaluation, requested_by))
             self.admission.ask(session, recorded)
         return True
@@ -165,6 +172,9 @@ class Record:
         """The secrets in clear: only for the activity that needs them, never stored or returned by it."""
         with self._read() as session:
             sealed = _evaluation(session, eval_id).sealed_secrets
+        return self._opened(sealed)
+
+    def _opened(self, sealed: bytes | None) -> EvaluationSecrets:
         if sealed is None:
             raise SecretsUnreadable("the secrets of this evaluation were erased when it ended")
         return self._sealer.open(sealed)
@@ -224,27 +234,40 @@ class Record:
 
     # ------------------------------------------------------------------ what happened
 
-    def heard(self, eval_id: str, *, attempt: int | None = None) -> None:
-        """An activity of this evaluation runs: it is alive. One that waits for its place keeps it."""
-        heard = EvaluationRow.eval_id == eval_id, EvaluationRow.admitted_at.is_not(None)
-        with self._write() as session:
-            if attempt is not None:
-                _locked(session, eval_id, attempt)
-            session.execute(update(EvaluationRow).where(*heard).values(last_heard_at=utc_now()))
+    def heard(self, eval_id: str, *, attempt: int | None = None) -> EvaluationSecrets:
+        """An activity of this evaluation runs: it is alive, and gets its secrets, as :meth:`open_secrets` does.
 
-    def begin(self, eval_id: str, *, attempt: int | None = None) -> None:
-        """The workflow has started."""
+        One that waits for its place keeps it.
+        """
+        with self._write() as session:
+            row = _locked(session, eval_id, attempt)
+            if row.admitted_at is not None:
+                row.last_heard_at = utc_now()
+            sealed = row.sealed_secrets
+        return self._opened(sealed)
+
+    def begin(self, eval_id: str, words: Words = nothing, *, attempt: int | None = None) -> None:
+        """The workflow has started. Not a word about one that has ended."""
         with self._write() as session:
             row = _locked(session, eval_id, attempt)
             row.started_at = row.started_at or utc_now()
             row.last_heard_at = utc_now()
             if row.status == WorkflowStatus.PENDING:
                 row.status = WorkflowStatus.RUNNING
+            if not has_ended(row):
+                _tell(session, row, words)
 
     def step(
-        self, eval_id: str, step_id: str, status: WorkflowStatus, message: str, *, attempt: int | None = None
+        self,
+        eval_id: str,
+        step_id: str,
+        status: WorkflowStatus,
+        message: str,
+        words: Words = nothing,
+        *,
+        attempt: int | None = None,
     ) -> None:
-        """A step began or ended."""
+        """A step began, came on or ended. Not a word about it when the evaluation has ended."""
         with self._write() as session:
             row = _locked(session, eval_id, attempt)
             if has_ended(row):
@@ -253,6 +276,7 @@ class Record:
             entry = {"status": status, "message": message, "at": utc_now().isoformat()}
             row.steps = {**row.steps, step_id: entry}
             row.last_heard_at = utc_now()
+            _tell(session, row, words)
 
     def save_engine_configs(
         self, eval_id: str, configs: dict[str, dict[str, Any]], *, attempt: int | None = None
@@ -275,21 +299,25 @@ class Record:
         eta_minutes: int | None = None,
         *,
         attempt: int | None = None,
-    ) -> None:
-        """What a sweep found out. A run that ended keeps its end."""
+    ) -> int | None:
+        """What a sweep found out. A run that ended keeps its end.
+
+        Answers the minutes left, which never go up: a sweep that runs again may measure more than was told before.
+        """
         by_id = {item.run_id: item for item in updates}
         with self._write() as session:
             evaluation = _locked(session, eval_id, attempt)
             if has_ended(evaluation):
-                return
+                return evaluation.eta_minutes
             evaluation.last_heard_at = utc_now()
-            if eta_minutes is not None:
-                evaluation.eta_minutes = eta_minutes
+            told = (eta_minutes, evaluation.eta_minutes)
+            evaluation.eta_minutes = min((minutes for minutes in told if minutes is not None), default=None)
             for row in runs_of(session, eval_id):
                 if row.run_id in by_id and not JobState(row.status).finished:
                     before = happenings.run(row)
                     apply_update(row, by_id[row.run_id])
                     _note_change(session, evaluation, before, happenings.run(row))
+            return evaluation.eta_minutes
 
     def trying_again(self, eval_id: str, what: Happening, *, attempt: int | None = None) -> None:
         """Something failed and is tried again. Not for an evaluation that has ended."""
@@ -416,7 +444,7 @@ class Record:
             return self._view(session, _evaluation(session, eval_id))
 
     def _view(self, session: Session, row: EvaluationRow) -> EvaluationView:
-        place = self.admission.place(session, row.eval_id) if is_waiting(row) else None
+        place = self.admission.place(session, row) if is_waiting(row) else None
         return evaluation_view(session, row, place)
 
 
@@ -442,6 +470,10 @@ def _evaluation(session: Session, eval_id: str, attempt: int | None = None, *, l
     if attempt is not None and row.attempt != attempt:
         raise AttemptSuperseded(f"evaluation {eval_id} is in attempt {row.attempt}; this belongs to attempt {attempt}")
     return row
+
+
+def _tell(session: Session, row: EvaluationRow, words: Words) -> None:
+    write_messages(session, row.eval_id, words(Evaluation.model_validate(row.definition)))
 
 
 def _check_free(row: EvaluationRow, attempt: int) -> None:

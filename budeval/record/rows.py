@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from budeval.commons.clock import utc_now
@@ -15,8 +15,8 @@ from budeval.commons.wire import STEPS, WorkflowStatus
 from budeval.evals.models import ErrorInfo, Evaluation, RunResult, Score
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
-from budeval.record.tables import EvaluationRow, RunRow, ScoreRow
-from budeval.record.views import EvaluationView, QueueView, RunView, StepView
+from budeval.record.tables import EvaluationRow, EventRow, RunRow, ScoreRow
+from budeval.record.views import EvaluationView, NotificationsView, QueueView, RunView, StepView, UnknownNotification
 
 
 def new_evaluation(evaluation: Evaluation, requested_by: str, now: datetime) -> dict[str, Any]:
@@ -136,7 +136,8 @@ def fail_unfinished(session: Session, eval_id: str, error: ErrorInfo) -> None:
         if row.run_id not in with_scores and row.status != JobState.FAILED:
             row.status = JobState.FAILED
             row.ended_at = row.ended_at or utc_now()
-            row.error = error.model_dump(mode="json")
+            known = None if row.error is None else ErrorInfo.model_validate(row.error)
+            row.error = error.after(known).model_dump(mode="json")
 
 
 def _run_view(row: RunRow, scores: list[Score]) -> RunView:
@@ -155,6 +156,14 @@ def _run_view(row: RunRow, scores: list[Score]) -> RunView:
         ended_at=row.ended_at,
         duration_seconds=row.duration_seconds,
     )
+
+
+def _notifications(session: Session, eval_id: str) -> NotificationsView:
+    columns = (EventRow.event, EventRow.topic, EventRow.in_doubt)
+    unsettled = or_(EventRow.published_at.is_(None), EventRow.in_doubt)
+    rows = session.execute(select(*columns).where(EventRow.eval_id == eval_id, unsettled).order_by(EventRow.id)).all()
+    unknown = [UnknownNotification(event=row.event, topic=row.topic) for row in rows if row.in_doubt]
+    return NotificationsView(waiting=len(rows) - len(unknown), unknown=unknown)
 
 
 def evaluation_view(session: Session, row: EvaluationRow, queue: QueueView | None) -> EvaluationView:
@@ -181,6 +190,7 @@ def evaluation_view(session: Session, row: EvaluationRow, queue: QueueView | Non
         error=None if row.error is None else ErrorInfo.model_validate(row.error),
         cancelled_by=row.cancelled_by,
         queue=queue,
+        notifications=_notifications(session, row.eval_id),
         steps=[
             StepView.model_validate({"id": step.event, "title": step.title, **row.steps.get(step.event, pending)})
             for step in STEPS

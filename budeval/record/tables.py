@@ -138,6 +138,9 @@ class EventRow(Base):
     claimed_at: Mapped[datetime | None]
     """When somebody began to publish it; a claim that is old was left by a process that died."""
     published_at: Mapped[datetime | None]
+    """When the broker had it; of one in doubt, when it was given up."""
+    in_doubt: Mapped[bool]
+    """Nobody can know whether the broker has it, and it must not come twice."""
 
 
 class TimelineRow(Base):

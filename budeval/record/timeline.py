@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from budeval.commons.clock import utc_now
 from budeval.commons.errors import EvaluationNotFound
 from budeval.commons.redaction import printable
+from budeval.record.database import insert
 from budeval.record.tables import EvaluationRow, TimelineRow
 
 MAXIMUM_MESSAGE_LENGTH = 2000
@@ -85,23 +86,27 @@ class Head(NamedTuple):
 def note(session: Session, evaluation: EvaluationRow, happening: Happening, *, once: bool = False) -> None:
     """Adds to the timeline of an evaluation whose row this session holds; again: counts, or ``once``: does nothing."""
     happening = _clean(happening)
-    fingerprint = _fingerprint(happening, evaluation.attempt)
-    row = session.get(TimelineRow, (evaluation.eval_id, fingerprint))
-    if row is not None and once:
-        return
-    now = utc_now()
-    evaluation.newest_sequence += 1
-    if row is None:
-        row = TimelineRow(
-            eval_id=evaluation.eval_id,
-            fingerprint=fingerprint,
-            count=0,
-            first_at=now,
-            **happening._asdict(),
-        )
-        session.add(row)
-    row.sequence, row.at = evaluation.newest_sequence, now
-    row.count += 1
+    sequence, now = evaluation.newest_sequence + 1, utc_now()
+    entry = insert(session, TimelineRow).values(
+        eval_id=evaluation.eval_id,
+        fingerprint=_fingerprint(happening, evaluation.attempt),
+        sequence=sequence,
+        count=1,
+        first_at=now,
+        at=now,
+        **happening._asdict(),
+    )
+    same = [TimelineRow.eval_id, TimelineRow.fingerprint]
+    if once:
+        entry = entry.on_conflict_do_nothing(index_elements=same)
+    else:
+        again = {"sequence": sequence, "at": now, "count": TimelineRow.count + 1}
+        entry = entry.on_conflict_do_update(index_elements=same, set_=again)
+    # What else is changed here is written once, at the end.
+    with session.no_autoflush:
+        added = session.scalar(entry.returning(TimelineRow.sequence))
+    if added is not None:
+        evaluation.newest_sequence = sequence
 
 
 class Timeline:

@@ -50,6 +50,21 @@ class QueueView(BaseModel):
     """Whom the limit is for."""
 
 
+class UnknownNotification(BaseModel):
+    """A notification of which nobody can know whether it reached its topic. It is not sent again by itself."""
+
+    event: str
+    topic: str
+
+
+class NotificationsView(BaseModel):
+    """What subscribers have not been told for certain."""
+
+    waiting: int = 0
+    """So many the broker has not taken yet; they are sent when it does."""
+    unknown: list[UnknownNotification] = []
+
+
 class EvaluationView(BaseModel):
     """An evaluation, whole; without secrets."""
 
@@ -72,6 +87,7 @@ class EvaluationView(BaseModel):
     cancelled_by: str | None
     queue: QueueView | None = None
     """None: it does not wait for a place."""
+    notifications: NotificationsView = NotificationsView()
     steps: list[StepView]
     runs: list[RunView]
 
@@ -81,6 +97,8 @@ class EvaluationSummary(BaseModel):
 
     eval_id: str
     experiment_id: str | None
+    attempt: int
+    """1, and one more for each retry."""
     status: WorkflowStatus
     queued: bool
     """Whether it waits for a place."""

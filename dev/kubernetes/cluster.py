@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ class Cluster:
         """Run kubectl and return its output; raises StackError."""
         chosen = kubeconfig or self._kubeconfig
         option = [f"--kubeconfig={chosen}"] if chosen else []
-        return run([self._kubectl, *option, *arguments], timeout=KUBECTL_TIMEOUT_SECONDS, stdin=stdin)
+        # kubectl would keep what it knows of the cluster in the user's home.
+        environment = {**os.environ, "KUBECACHEDIR": str(self._settings.kubectl_cache)}
+        command = [self._kubectl, *option, *arguments]
+        return run(command, timeout=KUBECTL_TIMEOUT_SECONDS, stdin=stdin, env=environment)
 
     def node_ready(self) -> None:
         """Probe: the node takes pods."""
@@ -64,6 +68,21 @@ class Cluster:
         if phase != "Bound":
             raise NotReady(f"the claim is {phase}")
 
+    def require_kubeconfig(self) -> None:
+        """Raise StackError where there is no kubeconfig of a cluster of one's own."""
+        named = os.environ.get("KUBECONFIG", "")
+        found = [Path(part) for part in named.split(os.pathsep) if part] or [Path.home() / ".kube" / "config"]
+        if not any(path.is_file() for path in found):
+            says = f"KUBECONFIG is {named}, and" if named else "KUBECONFIG is not set, and"
+            raise StackError(f"{says} there is no file {found[0]}. It is to lead to the cluster that is used.")
+
+    def require_service_kubeconfig(self) -> None:
+        """Raise StackError unless the service has an identity in this cluster, which answers."""
+        target = self._settings.service_kubeconfig
+        if not target.exists() or not self._is_of_this_cluster(target):
+            raise StackError("The service has no identity in this cluster yet: run `make cluster-setup` first")
+        self.kubectl("auth", "whoami", kubeconfig=target)
+
     def ensure_service_kubeconfig(self) -> bool:
         """Write the service's kubeconfig unless the one that is there still works; return whether it is new."""
         target = self._settings.service_kubeconfig
@@ -76,15 +95,18 @@ class Cluster:
         return files.write(target, text, files.SECRET_MODE)
 
     def _works(self, kubeconfig: Path) -> bool:
-        server, authority = self._endpoint()
-        document = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
-        if document != {"server": server, "certificate-authority-data": base64.b64encode(authority).decode()}:
+        if not self._is_of_this_cluster(kubeconfig):
             return False
         try:
             self.kubectl("auth", "whoami", kubeconfig=kubeconfig)
         except StackError:
             return False
         return True
+
+    def _is_of_this_cluster(self, kubeconfig: Path) -> bool:
+        server, authority = self._endpoint()
+        document = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
+        return bool(document == pki.cluster_entry(server, authority))
 
     def _endpoint(self) -> tuple[str, bytes]:
         """Address and certificate authority (PEM) of the cluster."""

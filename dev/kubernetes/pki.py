@@ -184,14 +184,17 @@ def render_kubeconfig(
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": "budeval", "cluster": {"server": server, "certificate-authority-data": _encode(authority)}}
-        ],
+        "clusters": [{"name": "budeval", "cluster": cluster_entry(server, authority)}],
         "users": [{"name": name, "user": user}],
         "contexts": [{"name": name, "context": {"cluster": "budeval", "user": name, "namespace": namespace}}],
         "current-context": name,
     }
     return yaml.safe_dump(document, sort_keys=False)
+
+
+def cluster_entry(server: str, authority: bytes) -> dict[str, str]:
+    """How a kubeconfig names a cluster."""
+    return {"server": server, "certificate-authority-data": _encode(authority)}
 
 
 def _encode(data: bytes) -> str:

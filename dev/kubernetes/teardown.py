@@ -1,6 +1,7 @@
 """Removing what a node leaves in the kernel: containers, mounts, cgroups, shims."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from dev.shell import run
 from dev.supervision import MARKER
 
 CGROUP_MOUNT = Path("/sys/fs/cgroup")
+# How the kernel writes blanks and backslashes of a path.
+OCTAL = re.compile(r"\\([0-7]{3})")
 LOG_LINKS = Path("/var/log/containers")
 KILL_TIMEOUT_SECONDS = 10.0
 CTR_TIMEOUT_SECONDS = 20.0
@@ -107,7 +110,7 @@ def unmount_all(settings: Settings) -> None:
 def mounts_below(folder: Path) -> list[str]:
     """Mount points below a folder, in the order they were mounted."""
     rows = Path("/proc/self/mountinfo").read_text().splitlines()
-    targets = [row.split()[4].encode().decode("unicode_escape") for row in rows]
+    targets = [OCTAL.sub(lambda found: chr(int(found[1], 8)), row.split(" ")[4]) for row in rows]
     return [target for target in targets if Path(target).is_relative_to(folder) and Path(target) != folder]
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from budeval.commons.errors import SidecarUnavailable
 from budeval.commons.sealing import Sealer
 from budeval.commons.settings import Settings
+from budeval.commons.wire import workflow_instance_id
 from budeval.evals.models import EvaluationInput
 from budeval.main import create_app
 from budeval.record import Record
@@ -36,6 +37,11 @@ class RecordingWorkflows:
         self._answer()
         if evaluation not in self.scheduled:
             self.scheduled.append(evaluation)
+
+    def status(self, instance_id: str) -> str | None:
+        self._answer()
+        known = [workflow_instance_id(item.eval_id, item.attempt) for item in self.scheduled]
+        return "RUNNING" if instance_id in known else None
 
     def raise_event(self, instance_id: str, event: str) -> None:
         self._answer()

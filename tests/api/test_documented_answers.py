@@ -16,6 +16,7 @@ from budeval.jobs.logs import LogLine
 from tests.api.conftest import MAXIMUM_BODY_BYTES
 from tests.api.test_events import long_ago
 from tests.api.test_history import OTHER_ID
+from tests.api.test_notifications import in_doubt
 from tests.samples import EVAL_ID, KUBECONFIG, a_request
 from tests.scripted_cluster import ScriptedCluster
 from tests.scripted_logs import deployed
@@ -117,6 +118,11 @@ def with_a_log(ask):
         return ask()
 
 
+def all_of_the_log_was_received(ask):
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": "complete"}
+    return ask(params={"follow": "true"}, headers=headers)
+
+
 def the_cluster_refuses(ask):
     def refuse(*_):
         raise ClusterUnauthorized("who are you")
@@ -142,6 +148,11 @@ def retried(ask):
     return ask(json={"api_key": "k"})
 
 
+def with_results_in_doubt(ask):
+    in_doubt(ask.service)
+    return ask()
+
+
 def no_place(ask):
     return ask.with_one_place()(json=a_request(eval_id=OTHER_ID))
 
@@ -165,7 +176,7 @@ def too_many_preflights(ask):
 
 def nobody_can_look(ask):
     ask.cluster.error = TemporaryError("the cluster is away")
-    return ask(params={"refresh": "true"})
+    return ask()
 
 
 STARTED = {400: no_text, 409: taken, 413: too_large, 422: nothing_inside, 429: no_place,
@@ -183,10 +194,12 @@ PROVOKED = {
     "GET /evals/{eval_id}/runs/{run_id}/logs": {
         **SHOWN,
         200: with_a_log,
+        204: all_of_the_log_was_received,
         410: the_kubeconfig_is_erased,
         502: the_cluster_refuses,
     },
     "POST /evals/validate": {200: well, 400: no_text, 413: too_large, 422: nothing_inside, 503: too_many_preflights},
+    "POST /evals/{eval_id}/notifications/resend": {**SHOWN, 200: with_results_in_doubt, 409: well},
     "POST /evals/{eval_id}/retry": {
         202: retried,
         404: nobody_asked_for_it,
@@ -206,7 +219,8 @@ PROVOKED = {
     },
     "GET /whoami": {200: well},
     "GET /engines": {200: well, 422: no_limit},
-    "GET /datasets": {200: well, 422: no_limit, 503: nobody_can_look},
+    "GET /datasets": {200: well, 422: no_limit},
+    "POST /datasets/refresh": {200: well, 503: nobody_can_look},
     "GET /livez": {200: well},
     "GET /readyz": {200: well_with_a_sidecar, 503: well},
     "GET /metrics": {200: well, 503: the_record_is_away},

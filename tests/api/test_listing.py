@@ -51,7 +51,7 @@ def test_evaluations_are_listed_with_how_they_stand_the_newest_first(many):
     item = page["items"][-1]
     assert {key: value for key, value in item.items() if not key.endswith("_at")} == {
         "eval_id": id_of(0), "experiment_id": EXPERIMENT, "status": "FAILED", "queued": False, "model_name": "m0",
-        "engine": "opencompass", "source": "s0", "requested_by": "api", "datasets": ["siqa_gen"],
+        "engine": "opencompass", "attempt": 1, "source": "s0", "requested_by": "api", "datasets": ["siqa_gen"],
         "runs_total": 1, "runs_succeeded": 0, "runs_failed": 1, "eta_minutes": 0, "error": None,
     }  # fmt: skip
     assert item["created_at"].endswith("Z")

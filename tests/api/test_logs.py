@@ -4,12 +4,14 @@ import base64
 import threading
 import time
 from contextlib import ExitStack
+from itertools import islice
 from urllib.parse import quote
 
 import pytest
 
 from budeval.api import log_streams
 from budeval.api.log_streams import LEFT_OUT
+from budeval.client.sse import EventParser
 from budeval.commons.errors import ClusterUnauthorized, ClusterUnreachable
 from budeval.commons.wire import WorkflowStatus
 from budeval.evals.models import ErrorInfo
@@ -148,7 +150,7 @@ def test_the_volume_is_read_directly_where_it_is_mounted(cluster, serve, tmp_pat
 
 def test_a_log_that_is_too_large_says_so_first(served, cluster):
     cluster.file = LogFile(text="the end\n", cut=True)
-    assert text_of(logs(served)) == f"{LEFT_OUT}the end\n"
+    assert text_of(logs(served)) == f"{LEFT_OUT.text}\nthe end\n"
     assert text_of(logs(served, tail=0)) == ""
 
 
@@ -444,7 +446,7 @@ def test_a_slow_reader_is_told_what_it_missed(served, cluster, monkeypatch):
     pod.ended = True
     ends(served)
     told = Follower(served).ended()
-    assert told[0] == LEFT_OUT.strip()
+    assert told[0] == LEFT_OUT.text
     assert told[-1] == "line 49"
     assert len(told) < 20
 
@@ -457,3 +459,118 @@ def test_the_evaluation_is_deleted_while_its_log_is_followed(served, cluster):
         connection.exec_driver_sql("PRAGMA foreign_keys=ON")
         connection.exec_driver_sql("DELETE FROM evaluations")
     assert follower.ended()[1].startswith("[budeval: the log cannot be read")
+
+
+# ---------------------------------------------------------------- following as events
+
+
+class Listener(threading.Thread):
+    """Reads a followed log as server-sent events."""
+
+    def __init__(self, service, last_event_id="", **query):
+        super().__init__()
+        self.events = []
+        self._stack = ExitStack()
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_event_id} if last_event_id else {})}
+        query = {"follow": True, **query}
+        stream = service.client.stream("GET", PATH, params=query, headers=headers, timeout=30)
+        self.response = self._stack.enter_context(stream)
+        assert self.response.status_code == 200
+        assert self.response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert self.response.headers["x-accel-buffering"] == "no"
+        self.start()
+
+    def run(self):
+        with self._stack:
+            self.events.extend(EventParser().parse(self.response.iter_bytes()))
+
+    @property
+    def lines(self):
+        return [event.data for event in self.events if event.event == "message"]
+
+    def ended(self):
+        self.join(15)
+        assert not self.is_alive()
+        return self.lines
+
+
+def test_a_log_as_events_goes_on_behind_any_line_and_says_when_it_was_told_whole(served, cluster):
+    pod = cluster.pod("same", "same", " data: x", "", "ü — end")
+    pod.ended = True
+    ends(served)
+    whole = Listener(served)
+    assert whole.ended() == ["same", "same", " data: x", "", "ü — end"]
+    *lines, end = whole.events
+    assert (end.event, end.data, end.id) == ("end", "", "complete")
+    for position, event in enumerate(lines):
+        assert Listener(served, event.id).ended() == whole.lines[position + 1 :]
+    response = logs_as_events(served, "complete")
+    assert (response.status_code, response.content) == (204, b"")
+
+
+def first_events(service, count):
+    """What a listener hears who then leaves."""
+    headers = {"Accept": "text/event-stream"}
+    with service.client.stream("GET", PATH, params={"follow": True}, headers=headers) as response:
+        return list(islice(EventParser().parse(response.iter_bytes()), count))
+
+
+def logs_as_events(service, last_event_id):
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": last_event_id}
+    return service.client.get(PATH, params={"follow": True}, headers=headers)
+
+
+def test_who_goes_on_gets_what_was_said_meanwhile_also_by_the_pod_before(served, cluster):
+    first = cluster.pod("one")
+    (heard,) = first_events(served, 1)
+    first.say("dying words")
+    first.ended = True
+    first.created = "2026-01-01T10:00:00Z"
+    second = cluster.pod("two")
+    second.created = "2999-01-01T10:00:00Z"
+    # As after a restart of the service: nobody followed meanwhile.
+    time.sleep(0.5)
+    again = Listener(served, heard.id, tail=1)
+    until(lambda: again.lines == ["dying words", "two"], 10, 0.02)
+    second.ended = True
+    ends(served)
+    assert again.ended() == ["dying words", "two"]
+
+
+def test_who_goes_on_when_the_pod_is_gone_goes_on_in_the_file(served, cluster):
+    pod = cluster.pod("one", "two")
+    _, heard = first_events(served, 2)
+    again = Listener(served, heard.id)
+    cluster.pods.clear()
+    written = [*(f"{at} {text}" for at, text in pod.lines), f"{pod.lines[-1][0]} three"]
+    cluster.file = LogFile(text="".join(f"{line}\n" for line in written))
+    third = Listener(served, heard.id)
+    time.sleep(0.3)
+    served.record.finish(EVAL_ID, WorkflowStatus.TERMINATED)
+    assert third.ended() == ["three"]
+    assert again.ended() == ["three"]
+
+
+def test_a_log_that_could_not_be_told_whole_ends_without_being_complete(served, cluster):
+    cluster.failing = ClusterUnauthorized("who are you")
+    listener = Listener(served)
+    (line,) = listener.ended()
+    assert line.startswith("[budeval: the log cannot be read")
+    assert [(event.event, event.id) for event in listener.events] == [("message", ""), ("end", "")]
+
+
+def test_a_listener_who_hears_nothing_hears_that_it_is_still_there(served, cluster, monkeypatch):
+    monkeypatch.setattr(log_streams, "KEEP_ALIVE_SECONDS", 0.05)
+    cluster.pod(started=False)
+    headers = {"Accept": "text/event-stream"}
+    with served.client.stream("GET", PATH, params={"follow": True}, headers=headers) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "retry: 2000"
+        assert [line for line in (next(lines) for _ in range(6)) if line] == [": still here"] * 3
+
+
+@pytest.mark.parametrize("last_event_id", ["1", "2026-01-01/x", "complete/x", "x" * 200])
+def test_an_id_that_no_line_has_is_refused_by_name(served, cluster, last_event_id):
+    problem = is_problem(logs_as_events(served, last_event_id), 422)
+    assert [error["field"] for error in problem["errors"]] == ["Last-Event-ID"]
+    assert cluster.asked == []

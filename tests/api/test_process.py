@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -28,6 +30,22 @@ def free_port():
 @pytest.fixture
 def lonely(tmp_path):
     """The service without a sidecar; answers its client, its process and the file with its log."""
+    with a_service(tmp_path, sidecar=NOBODY) as started:
+        yield started
+
+
+@pytest.fixture
+def ignored(tmp_path):
+    """The same beside a sidecar that takes connections and says nothing."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        a_service(tmp_path, sidecar=str(silent.getsockname()[1])) as started,
+    ):
+        yield started
+
+
+@contextmanager
+def a_service(tmp_path, sidecar):
     port, log = free_port(), tmp_path / "log"
     environment = {
         **os.environ,
@@ -36,8 +54,8 @@ def lonely(tmp_path):
         "BUDEVAL_SEALING_KEYS": Fernet.generate_key().decode(),
         "BUDEVAL_PLAYBOOK_RUN_DIR": str(tmp_path / "runs"),
         "BUDEVAL_LOG_LEVEL": "DEBUG",
-        "DAPR_HTTP_PORT": NOBODY,
-        "DAPR_GRPC_PORT": NOBODY,
+        "DAPR_HTTP_PORT": sidecar,
+        "DAPR_GRPC_PORT": sidecar,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -98,6 +116,25 @@ def test_a_listener_does_not_keep_it_from_stopping(lonely):
     assert [entry for entry in entries if "Traceback" in str(entry)] == []
 
 
+def test_a_sidecar_that_says_nothing_does_not_keep_it_from_stopping(ignored):
+    client, process, log = ignored
+    with ThreadPoolExecutor(1) as asking:
+        asking.submit(client.post, "/evals/start", json=a_request())
+        wait_until(lambda: client.get(f"/evals/{EVAL_ID}").status_code == 200, "the request is recorded")
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=3 * STOP_SECONDS) in (0, -signal.SIGTERM)
+        assert time.monotonic() - began < STOP_SECONDS
+    assert "stopped" in [json.loads(line)["message"] for line in log.read_text().splitlines()]
+
+
+def wait_until(reached, what):
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
 def refused_start(tmp_path, **variables):
     """What a service says that does not start."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BUDEVAL_", "APP_", "DAPR_"))}
@@ -116,16 +153,28 @@ def refused_start(tmp_path, **variables):
     return done.stderr
 
 
+OFF = {"BUDEVAL_ACCESS": "off"}
 REFUSED_STARTS = [
     ({}, ["BUDEVAL_TOKENS_FILE", "BUDEVAL_TOKENS_SECRET_STORE", "BUDEVAL_OIDC_ISSUER", "BUDEVAL_ACCESS=off"]),
     ({"BUDEVAL_ACCESS": "off", "BUDEVAL_HOST": "0.0.0.0"}, ["BUDEVAL_HOST=127.0.0.1", "BUDEVAL_TOKENS_FILE"]),  # noqa: S104
     ({"BUDEVAL_ACCESS": "of"}, ["BUDEVAL_ACCESS: Input should be 'required' or 'off'"]),
-    ({"BUDEVAL_TOKENS_FILE": "/nowhere"}, ["BUDEVAL_TOKENS_FILE: /nowhere cannot be read: No such file"]),
+    ({"BUDEVAL_TOKENS_FILE": "/nowhere"}, ["BUDEVAL_TOKENS_FILE: /nowhere cannot be used: No such file"]),
     ({"BUDEVAL_TOKENS_FILE": "/dev/null", "BUDEVAL_REQUEST_TOPIC": "requests"}, ["APP_API_TOKEN"]),
     ({"BUDEVAL_OIDC_ISSUER": "https://id.example"}, ["BUDEVAL_OIDC_AUDIENCE"]),
     ({"BUDEVAL_OIDC_ROLES": "{canary"}, ["oidc_roles"]),
     ({"BUDEVAL_OIDC_ALGORITHMS": "HS256"}, ["BUDEVAL_OIDC_ALGORITHMS"]),
     ({"BUDEVAL_PORT": "canary", "DAPR_HTTP_PORT": "x"}, ["BUDEVAL_PORT: ", "DAPR_HTTP_PORT: "]),
+    (
+        {**OFF, "BUDEVAL_SEALING_KEYS": ""},
+        ["BUDEVAL_SEALING_KEYS or BUDEVAL_SEALING_KEYS_FILE: there is no key", "python -c"],
+    ),
+    ({**OFF, "BUDEVAL_SEALING_KEYS": "canary"}, ["BUDEVAL_SEALING_KEYS: key 1 is no Fernet key", "python -c"]),
+    ({**OFF, "BUDEVAL_KUBECONFIG": "/nowhere"}, ["BUDEVAL_KUBECONFIG: /nowhere cannot be used"]),
+    ({**OFF, "BUDEVAL_RESULTS_MOUNT": "/nowhere"}, ["BUDEVAL_RESULTS_MOUNT: /nowhere cannot be used"]),
+    (
+        {**OFF, "BUDEVAL_DATABASE_URL": "postgresql+psycopg://user:canary@127.0.0.1:1/db"},
+        ["BUDEVAL_DATABASE_URL: the database cannot be used", "Connection refused"],
+    ),
 ]
 
 
@@ -133,5 +182,6 @@ REFUSED_STARTS = [
 def test_a_service_that_must_not_start_says_what_to_set(tmp_path, variables, words):
     told = refused_start(tmp_path, **variables)
     assert told.startswith("budeval does not start: ")
+    assert len(told.splitlines()) == 1
     assert [word for word in words if word not in told] == []
     assert "canary" not in told

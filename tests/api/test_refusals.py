@@ -6,6 +6,7 @@ import time
 import pytest
 import yaml
 
+from budeval.api.schemas import EvalModelInfo
 from tests.api.conftest import MAXIMUM_BODY_BYTES
 from tests.api.test_start import is_problem
 from tests.samples import API_KEY, EVAL_ID, KUBECONFIG, TOKEN, a_request
@@ -199,13 +200,27 @@ ENDPOINTS = [
     "http://", "http:///v1", "http://user@host/v1", "http://user:canary-password@host/v1", "http://@host/v1",
     "http://host/v1?key=canary", "http://host/v1#part", "http://host:0/v1", "http://host:99999/v1", "http://host:port/",
     "http://host/a b", "http://host/\n", "http://ho\tst/", "http://host/\x00", "http://[::1/v1", " http://host/v1",
-    "http://" + "h" * 2050,
+    "http://" + "h" * 2050, "http://host/v1?", "http://host/v1#", "http://[::1]evil/v1", "http://[v1.x]/v1", "http://host\\evil/",
+    "http://[fe80::1%25eth0]/v1", "http://[1.2.3.4]/", "http://ho<st>/", "http://%68ost/", "http://-/", "http://../", "http://a..b/",
+    "http://*/", "http://'/", "http://host;x/", "http://host\u3002com/", "http://host:80:90/", "http://host\u200b/",
+    f"http://{'h' * 64}/",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_an_endpoint_that_is_no_plain_http_url(refusing, endpoint):
     assert "eval_model_info.endpoint" in refused(refusing, a_request(eval_model_info__endpoint=endpoint))
+
+
+PLAIN_ENDPOINTS = [
+    "http://127.0.0.1:13200/v1", "https://host/v1/", "HTTP://Host", "http://[::1]:80/v1", "http://[::ffff:1.2.3.4]/v1", "http://a_b:/",
+    "https://xn--hst-sna.example./v1", "https://hôst.example/v1", f"http://{'h' * 63}.{'h' * 63}/v1;a/b@c:d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", PLAIN_ENDPOINTS)
+def test_an_endpoint_that_is_a_plain_http_url(endpoint):
+    assert EvalModelInfo(model_name="m", endpoint=endpoint).endpoint == endpoint
 
 
 TEXTS = [
@@ -232,7 +247,9 @@ def test_control_characters_and_over_long_texts(refusing, field, change, text):
     assert [name for name in problems if name.startswith(field)]
 
 
-@pytest.mark.parametrize("api_key", ["canary\nHeader: x", "canary\x00", "canary" * 700, 1, None])
+@pytest.mark.parametrize(
+    "api_key", ["canary ", "canary key", "cänary", "canary\nHeader: x", "canary\x00", "canary" * 700, 1, None]
+)
 def test_a_key_that_cannot_be_sent(refusing, api_key):
     assert "eval_model_info.api_key" in refused(refusing, a_request(eval_model_info__api_key=api_key))
 

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -92,12 +93,37 @@ def test_the_same_request_again_gets_the_same_answer_and_starts_nothing(service)
         {"eval_id": EVAL_ID.upper()},
         {"source_topic": ["budapp-notifications"]},
         {"traceid": "another", "time": "later"},
+        {"eval_model_info__extra_args": {"max_seq_len": "4096", "query_per_second": "50", "max_out_len": "2048"}},
+        {"kubeconfig": None, "notification_metadata": None},
     ],
-    ids=["upper case id", "topic as a list", "another envelope"],
+    ids=["upper case id", "topic as a list", "another envelope", "another order", "what is left out as null"],
 )
 def test_the_same_request_in_other_words_is_the_same(service, changes):
     service.start(a_request())
     assert service.start(a_request(**changes)).status_code == 200
+    assert service.created().evaluations == [EVAL_ID]
+
+
+def test_the_order_of_keys_is_no_difference(service):
+    service.start(a_request())
+    turned = json.dumps(dict(reversed(a_request().items())))
+    response = service.client.post("/evals/start", content=turned, headers={"content-type": "application/json"})
+    assert response.status_code == 200
+    assert service.created().evaluations == [EVAL_ID]
+
+
+def test_of_equal_requests_at_once_one_starts_and_all_get_its_answer(service):
+    with ThreadPoolExecutor(8) as clients:
+        responses = list(clients.map(lambda _: service.start(a_request()), range(16)))
+    assert {response.status_code for response in responses} == {200}
+    assert [response.json() for response in responses] == [responses[0].json()] * 16
+    assert (service.created().evaluations, service.created().scheduled) == ([EVAL_ID], [EVAL_ID])
+
+
+def test_of_different_requests_under_one_id_at_once_one_starts_and_the_others_are_conflicts(service):
+    with ThreadPoolExecutor(8) as clients:
+        responses = list(clients.map(lambda source: service.start(a_request(source=str(source))), range(16)))
+    assert sorted(response.status_code for response in responses) == [200] + [409] * 15
     assert service.created().evaluations == [EVAL_ID]
 
 

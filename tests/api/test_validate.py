@@ -219,8 +219,21 @@ def test_before_the_first_look_it_is_not_known_what_is_there(service, cluster):
     assert cluster.trials == []
 
 
+def refresh(service):
+    response = service.client.post("/datasets/refresh")
+    assert response.status_code == 200
+    assert response.json()["checked_at"] is not None
+
+
+def test_reading_the_list_never_has_the_volume_looked_at_on_demand(service, cluster):
+    problem = is_problem(service.client.get("/datasets", params={"refresh": "true"}), 422)
+    assert [error["field"] for error in problem["errors"]] == ["refresh"]
+    assert cluster.trials == []
+
+
 def test_a_look_tells_what_is_there(service, cluster):
-    page = datasets(service, refresh="true", present="true")
+    refresh(service)
+    page = datasets(service, present="true")
     assert [(item["dataset_id"], item["questions"]) for item in page["items"]] == [("siqa_gen", 1954)]
     assert page["checked_at"] is not None
     assert all(not item["present"] for item in datasets(service, present="false")["items"])
@@ -228,7 +241,7 @@ def test_a_look_tells_what_is_there(service, cluster):
 
 
 def test_a_look_that_fails_says_why_and_keeps_what_was_known(service, cluster):
-    datasets(service, refresh="true")
+    refresh(service)
     cluster.error = PlaybookTimeout("ended after 120 s")
-    is_problem(service.client.get("/datasets", params={"refresh": "true"}), 503)
+    is_problem(service.client.post("/datasets/refresh"), 503)
     assert datasets(service, present="true")["items"][0]["dataset_id"] == "siqa_gen"

@@ -42,6 +42,16 @@ def test_show_tells_which_attempt_it_is(pipe, failed):
     assert f"{EVAL_ID}  PENDING, attempt 2" in pipe("show", EVAL_ID).out
 
 
+def test_list_tells_which_attempt_it_is_where_it_is_not_the_first(pipe, failed):
+    def attempt():
+        header, row = pipe("list").out.split("\n")[:2]
+        return dict(zip(header.split("\t"), row.split("\t"), strict=True))["ATTEMPT"]
+
+    assert attempt() == ""
+    pipe("retry", EVAL_ID, *KEYED)
+    assert attempt() == "2"
+
+
 def test_retry_with_json_has_attempt_and_runs(pipe, failed):
     begun = pipe("retry", EVAL_ID, *KEYED, "--json").json()
     assert (begun["attempt"], len(begun["run_ids"])) == (2, 2)

@@ -1,4 +1,4 @@
-import threading
+import time
 
 import pytest
 
@@ -7,7 +7,7 @@ from budeval.client.logs import log_path
 from budeval.commons.wire import WorkflowStatus
 from tests.client.service import run_ids
 from tests.client.test_calls import a_request
-from tests.cluster import until
+from tests.client.test_following import Following
 from tests.scripted_logs import deployed
 
 
@@ -46,25 +46,39 @@ def test_where_there_is_no_log_the_service_says_why(client, evaluation):
         list(client.logs(*evaluation))
 
 
-def test_a_log_that_is_cut_off_is_an_error_and_no_end(cluster, evaluation, proxy):
+def test_a_followed_log_goes_on_where_it_was_when_the_connection_is_killed(cluster, service, evaluation, proxy):
+    pod = cluster.pod("old", "one")
+    with Client(proxy.url, patience=20) as client:
+        following = Following(client.logs(*evaluation, follow=True, tail=1))
+        following.until(lambda lines: lines == ["one"])
+        for text in ("two", "three"):
+            proxy.cut()
+            pod.say(text)
+            following.until(lambda lines, text=text: lines[-1] == text)
+        proxy.cut()
+        pod.say("last")
+        pod.ended = True
+        service.record.finish(evaluation[0], WorkflowStatus.COMPLETED)
+        assert following.finished() == ["one", "two", "three", "last"]
+    assert proxy.connections >= 4
+
+
+def test_a_service_that_stays_away_is_given_up(cluster, evaluation, proxy):
     cluster.pod("one")
-    heard, errors = [], []
+    with Client(proxy.url, patience=1) as client:
+        following = Following(client.logs(*evaluation, follow=True))
+        following.until(lambda lines: lines == ["one"])
+        proxy.close()
+        assert following.finished() == ["one"]
+    assert isinstance(following.error, Unreachable)
 
-    def listen():
-        with Client(proxy.url) as client:
-            try:
-                heard.extend(client.logs(*evaluation, follow=True))
-            except Unreachable as error:
-                errors.append(error)
 
-    thread = threading.Thread(target=listen)
-    thread.start()
-    until(lambda: cluster.asked, 10, 0.02)
-    until(lambda: proxy.connections, 10, 0.02)
-    proxy.cut()
-    thread.join(20)
-    assert not thread.is_alive()
-    assert len(errors) == 1
+def test_a_service_that_is_away_from_the_first_is_not_waited_for(proxy, evaluation):
+    proxy.close()
+    began = time.monotonic()
+    with Client(proxy.url, patience=60) as client, pytest.raises(Unreachable):
+        next(client.logs(*evaluation, follow=True))
+    assert time.monotonic() - began < 30
 
 
 def test_something_else_that_answers_is_no_log(answering):

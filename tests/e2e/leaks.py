@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import psutil
 import redis
 
 SAMPLE_SECONDS = 0.03
-LARGEST_FILE = 64 * 1024 * 1024
+CHUNK = 16 * 1024 * 1024
 PLAYBOOK_MARKER = "AWX_ISOLATED_DATA_DIR"
 
 
@@ -37,10 +38,11 @@ def files_with(
 
 
 def _files(folder: Path, since: float, leave_out: Sequence[Path]) -> Iterator[Path]:
-    for path in folder.rglob("*"):
+    # As it goes on where a directory has gone meanwhile.
+    for path in (Path(place) / name for place, _, names in os.walk(folder) for name in names):
         try:
             status = path.stat()
-            if not path.is_file() or path.is_symlink() or status.st_mtime < since or status.st_size > LARGEST_FILE:
+            if not path.is_file() or path.is_symlink() or status.st_mtime < since:
                 continue
         except OSError:
             continue  # gone meanwhile
@@ -49,11 +51,17 @@ def _files(folder: Path, since: float, leave_out: Sequence[Path]) -> Iterator[Pa
 
 
 def _holds(path: Path, needles: Sequence[bytes]) -> bool:
+    overlap = max(map(len, needles))
+    content = b""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                content = content[-overlap:] + chunk
+                if any(needle in content for needle in needles):
+                    return True
     except OSError:
-        return False  # gone meanwhile
-    return any(needle in content for needle in needles)
+        pass  # gone meanwhile
+    return False
 
 
 def database_text(path: Path) -> str:
@@ -90,13 +98,16 @@ def _value(broker: Any, key: str) -> object:
 class ProcessWatch:
     """Looks again and again at the command lines and environments of all processes of this machine.
 
-    Left out are environments of containers: the engine gets its key there.
+    Left out are environments of containers: the engine gets its key there. Of a playbook it also looks at the files of
+    its run: a secret may lie there in files that are its user's alone.
     """
 
     def __init__(self, secrets: Sequence[str], container_cgroup: str) -> None:
         self.found: set[str] = set()
         self.playbooks: set[int] = set()
         """Process ids of playbooks that were looked at."""
+        self.private_files: set[str] = set()
+        """Names of files of playbooks in which a secret was seen."""
         self._needles = [needle for secret in secrets for needle in spellings(secret)]
         self._cgroup = container_cgroup.encode()
         self._stop = threading.Event()
@@ -120,12 +131,31 @@ class ProcessWatch:
         command, environment = _read(folder / "cmdline"), _read(folder / "environ")
         if PLAYBOOK_MARKER.encode() in environment:
             self.playbooks.add(pid)
+            self._look_at_files(environment)
         seen = {"command line": command}
         if self._cgroup not in _read(folder / "cgroup"):
             seen["environment"] = environment
         for what, text in seen.items():
             if any(needle in text for needle in self._needles):
                 self.found.add(f"{what} of {command.decode(errors='replace')[:200]}")
+
+    def _look_at_files(self, environment: bytes) -> None:
+        variables = dict(part.split(b"=", 1) for part in environment.split(b"\0") if b"=" in part)
+        # What ansible-runner names is two levels below the directory of the run.
+        run = Path(variables[PLAYBOOK_MARKER.encode()].decode()).parent.parent
+        for path in _files(run, 0.0, ()):
+            if _holds(path, self._needles):
+                self.private_files.add(path.name)
+                if not is_private(path, run):
+                    self.found.add(f"a file that others can read: {path}")
+
+
+def is_private(path: Path, root: Path) -> bool:
+    """Whether a file is its user's alone, and so is the directory in which all of them lie."""
+    try:
+        return not (path.stat().st_mode | root.stat().st_mode) & 0o077
+    except OSError:
+        return True  # gone meanwhile
 
 
 def _read(path: Path) -> bytes:

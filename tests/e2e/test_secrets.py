@@ -38,11 +38,14 @@ def nothing_leaks(system: System, kubeconfig: str) -> Iterator[list[Evaluation]]
         yield evaluations
     assert watch.found == set()
     assert watch.playbooks, "no playbook was ever looked at"
+    assert watch.private_files <= {"request.json", "kubeconfig"}
     assert texts_with(secrets, _texts(system, evaluations)) == []
     assert _files_with(system, secrets, began) == []
+    # The search finds what is there, in every place.
+    places = _texts(system, [])
     for evaluation in evaluations:
-        # The search finds what is there.
-        assert texts_with([evaluation.eval_id], _texts(system, [])) != []
+        assert texts_with(evaluation.run_ids, places) == list(places)
+    assert _files_with(system, [evaluations[0].run_ids[0]], began) != []
 
 
 def _texts(system: System, evaluations: list[Evaluation]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -12,9 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from budeval.ansible.runner import PlaybookRunner
 from budeval.commons.errors import ClusterNotReady, PlaybookCancelled, PlaybookFailed, PlaybookTimeout, TemporaryError
+from budeval.commons.settings import Settings, StartRefused
+from budeval.jobs.manifest import build_secret
+from tests.cluster import TMPFS
 
 CANARY = "sk-canary-0123456789"
 HOSTILE = [
@@ -139,6 +145,43 @@ def test_during_a_run_secrets_are_only_in_private_files(runner, settings, write,
     assert error_of(running) is PlaybookTimeout
 
 
+def kubeconfig_of(port):
+    """Of a server that is no API server."""
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "u", "user": {"token": "of-no-use"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        }
+    )
+
+
+def test_during_a_deployment_the_key_is_in_no_file_but_the_request(tmp_path):
+    directory, cancelled = TMPFS / f"budeval-deployment-{tmp_path.name}", threading.Event()
+    secret = build_secret("e", "development", SecretStr(CANARY))
+    needles = (CANARY.encode(), secret["data"]["OPENAI_API_KEY"].rstrip("=").encode())
+    request = {"objects": [secret], "earlier": None}
+    runner = PlaybookRunner(Settings(playbook_run_dir=directory))
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(60)
+            options = {"kubeconfig": kubeconfig_of(server.getsockname()[1]), "cancelled": cancelled.is_set}
+            running = in_thread(lambda: run(runner, "deploy_eval_job_k8s.yml", request, **options))
+            # Now the module runs, and waits for the answer to its first question.
+            connection, _ = server.accept()
+            with connection:
+                files = [path for path in directory.rglob("*") if path.is_file()]
+                found = {path.name for path in files if any(needle in path.read_bytes() for needle in needles)}
+                cancelled.set()
+                assert error_of(running) is PlaybookCancelled
+        assert found == {"request.json"}
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def test_a_run_that_takes_too_long_is_ended_with_all_its_processes(runner, settings, write):
     began = time.monotonic()
     with pytest.raises(PlaybookTimeout, match="2 s"):
@@ -225,7 +268,7 @@ def test_a_second_service_leaves_the_runs_of_the_first_alone(runner, settings, w
 def test_a_directory_that_others_can_read_is_refused(settings):
     settings.playbook_run_dir.mkdir(mode=0o700)
     settings.playbook_run_dir.chmod(0o755)
-    with pytest.raises(RuntimeError, match="0700"):
+    with pytest.raises(StartRefused, match=r"BUDEVAL_PLAYBOOK_RUN_DIR: .*0700"):
         PlaybookRunner(settings)
 
 

@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
 
 from budeval.commons.errors import InvalidEvaluation, NoPlace
 from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import WorkflowStatus
+from budeval.evals.admission import decide
 from budeval.evals.end_rules import END_RULES
-from budeval.record import Record
+from budeval.record import Record, admission
 from budeval.record.database import open_database
 from budeval.record.queries import Criteria, Sort
 from budeval.record.tables import EvaluationRow, RunRow
@@ -301,6 +303,36 @@ def test_each_of_those_who_wait_is_let_in_by_one_process_alone(database_url, lim
 
 
 # ------------------------------------------------------------------ what it costs and what it survives
+
+
+def test_what_a_waiting_one_is_told_is_what_will_be_decided(limited, database):
+    """Its place is found without loading the queue, and must be the same."""
+    open_to_all = limited()
+    for number in range(1, 6):
+        ask(open_to_all, number, jobs=number % 3 + 1, by=f"requester-{number % 3}")
+    closed = limited(evaluations=1)
+    for number in range(100, 260):
+        ask(closed, number, jobs=number % 4 + 1, by=f"requester-{number % 3 if number % 7 else 9}")
+    for limits in (
+        {"evaluations": 5},
+        {"evaluations": 7},
+        {"jobs": 12, "evaluations_per_requester": 3},
+        {"jobs": 20, "jobs_per_requester": 6},
+        {"jobs_per_requester": 5},
+        {"evaluations_per_requester": 2},
+        {"evaluations": 30, "jobs": 90, "jobs_per_requester": 30},
+        {"jobs": 3},
+        {},
+    ):
+        record = limited(**limits)
+        with Session(database) as session:
+            waiting = admission._waiting(session)
+            decided = decide(AdmissionLimits(**limits), admission._running(session), waiting)
+        assert len(waiting) == 160
+        for position, asking in list(enumerate(waiting, start=1))[::11]:
+            view, obstacle = record.view(asking.eval_id).queue, decided[asking.eval_id]
+            told = (view.waiting_for, view.scope, view.limit)
+            assert (view.position, told) == (position, obstacle or (None, None, None)), limits
 
 
 def test_nobody_who_waits_costs_one_query(limited, database):

@@ -18,7 +18,7 @@ from budeval.jobs.names import job_name
 from budeval.record import happenings
 from budeval.record.outbox import OutgoingMessage
 from tests.record.test_concurrency import at_once
-from tests.samples import EVAL_ID, SECRETS
+from tests.samples import EVAL_ID, SECRETS, write_down
 
 BROKEN = ErrorInfo(reason="EndpointUnauthorized", message="401")
 SCORE = Score(dataset="siqa", version="1", metric="accuracy", mode="gen", score=35.42)
@@ -80,7 +80,7 @@ def test_another_attempt_changes_what_was_asked_for(record, half_failed):
 @pytest.mark.parametrize("told", [False, True])
 def test_whether_results_were_told_is_known_by_what_there_is_to_publish(record, outbox, half_failed, told):
     if told:
-        outbox.add(EVAL_ID, [RESULTS], attempt=1)
+        write_down(outbox, [RESULTS])
     retry(record)
     assert record.definition(EVAL_ID).results_told is told
 
@@ -134,7 +134,9 @@ def test_what_an_older_attempt_does_late_is_refused_and_changes_nothing(record, 
 def test_what_an_older_attempt_says_late_is_not_told(record, outbox, half_failed):
     retry(record)
     with pytest.raises(AttemptSuperseded):
-        outbox.add(EVAL_ID, [RESULTS], attempt=1)
+        record.begin(EVAL_ID, lambda _: [RESULTS], attempt=1)
+    with pytest.raises(AttemptSuperseded):
+        record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.FAILED, "late", lambda _: [RESULTS], attempt=1)
     assert outbox.claim_next(EVAL_ID) is None
 
 
@@ -162,7 +164,7 @@ def stored(database):
 
 
 def test_a_deleted_evaluation_leaves_no_row(record, outbox, database, half_failed):
-    outbox.add(EVAL_ID, [RESULTS])
+    write_down(outbox, [RESULTS])
     record.begin_deletion(EVAL_ID, "admin")
     record.delete(EVAL_ID)
     assert EVAL_ID not in stored(database)
@@ -181,13 +183,13 @@ def test_a_deleted_evaluation_leaves_no_trace_in_the_files_of_sqlite(record, dat
 
 
 def test_what_is_published_while_it_is_deleted_is_forgotten_too(record, outbox, half_failed):
-    outbox.add(EVAL_ID, [RESULTS])
+    write_down(outbox, [RESULTS])
     claimed = outbox.claim_next(EVAL_ID)
     record.begin_deletion(EVAL_ID, "admin")
     record.delete(EVAL_ID)
     outbox.published(claimed.id)
     with pytest.raises(EvaluationNotFound):
-        outbox.add(EVAL_ID, [RESULTS], attempt=1)
+        record.begin(EVAL_ID, lambda _: [RESULTS], attempt=1)
 
 
 def test_what_has_not_ended_is_not_deleted(record, evaluation):

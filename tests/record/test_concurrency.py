@@ -5,7 +5,7 @@ from budeval.commons.wire import STEPS, WorkflowStatus
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record.outbox import OutgoingMessage
-from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
+from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names, write_down
 
 THREADS = 8
 
@@ -51,7 +51,7 @@ def test_many_writers_wait_for_each_other_instead_of_failing(record, outbox):
         for done in range(10):
             progress = Progress(phase="inference", done=done, total=10)
             record.update_runs(eval_id, [RunUpdate(run_id="run-a", status=JobState.RUNNING, progress=progress)])
-            outbox.add(eval_id, [_message(f"{done}")])
+            write_down(outbox, [_message(f"{done}")], eval_id)
             outbox.published(outbox.claim_next(eval_id).id)
         record.finish(eval_id, WorkflowStatus.COMPLETED)
         return record.view(eval_id)

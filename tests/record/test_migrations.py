@@ -66,6 +66,14 @@ def test_the_directory_and_the_file_of_a_sqlite_record_are_for_its_owner_alone(t
     assert [path.name for path in directory.iterdir() if path.stat().st_mode & 0o077] == []
 
 
+def test_what_is_committed_outlives_a_loss_of_power(database):
+    with database.connect() as connection:
+        if database.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+
+
 def test_evaluations_of_the_first_version_are_found_afterwards(database, record, evaluation):
     config = Config()
     config.set_main_option("script_location", "budeval/record/migrations")

@@ -70,6 +70,7 @@ def test_a_summary_says_how_an_evaluation_stands(record):
         "model_name": "small-model",
         "engine": "opencompass",
         "source": "budapp",
+        "attempt": 1,
         "requested_by": "tester",
         "datasets": ["z_gen", "a_gen"],
         "ended_at": None,

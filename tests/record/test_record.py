@@ -11,6 +11,7 @@ from budeval.evals.models import ErrorInfo, NotificationMetadata, RunResult, Sco
 from budeval.evals.monitoring import RunUpdate
 from budeval.jobs.models import JobState, Progress
 from budeval.record import Record
+from budeval.record.outbox import OutgoingMessage
 from tests.samples import API_KEY, EVAL_ID, SECRETS, TOKEN, a_sealer, an_evaluation, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
@@ -210,6 +211,40 @@ def test_every_sign_of_life_is_remembered(record, evaluation):
     assert times == sorted(set(times))
 
 
+def message(event_id):
+    return OutgoingMessage(event_id=event_id, event="eta", status="RUNNING", topic="t", message="", body={})
+
+
+def test_what_is_told_about_a_step_is_written_down_with_it_and_once(record, outbox, evaluation):
+    def words(asked):
+        assert asked == evaluation
+        return [message("one")]
+
+    twice(lambda: record.begin(EVAL_ID, words))
+    twice(lambda: record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", lambda _: [message("two")]))
+    told = []
+    while (claimed := outbox.claim_next(EVAL_ID)) is not None:
+        told.append(claimed.event_id)
+        outbox.published(claimed.id)
+    assert told == ["one", "two"]
+
+
+def test_what_cannot_be_told_is_not_recorded(record, evaluation):
+    def words(_):
+        raise RuntimeError("no words")
+
+    with pytest.raises(RuntimeError):
+        record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", words)
+    assert {step.status for step in record.view(EVAL_ID).steps} == {"PENDING"}
+
+
+def test_not_a_word_is_told_late_about_an_evaluation_that_has_ended(record, outbox, evaluation):
+    record.finish(EVAL_ID, WorkflowStatus.TERMINATED)
+    record.begin(EVAL_ID, lambda _: [message("one")])
+    record.step(EVAL_ID, Event.DEPLOY, WorkflowStatus.RUNNING, "", lambda _: [message("two")])
+    assert outbox.claim_next(EVAL_ID) is None
+
+
 def test_a_step_shows_its_newest_status(record, evaluation):
     twice(lambda: record.step(EVAL_ID, Event.VERIFY_CLUSTER, WorkflowStatus.RUNNING, "asking"))
     twice(lambda: record.step(EVAL_ID, Event.VERIFY_CLUSTER, WorkflowStatus.COMPLETED, "Kubernetes v1.34"))
@@ -325,6 +360,19 @@ def test_runs_that_had_not_ended_get_the_reason_of_the_end(record, evaluation):
     timeout = ErrorInfo(reason="MonitoringTimeout", message="late")
     record.finish(EVAL_ID, WorkflowStatus.FAILED, timeout)
     assert [(run.status, run.error) for run in record.view(EVAL_ID).runs] == [("Failed", BROKEN), ("Failed", timeout)]
+
+
+def test_a_run_that_waited_to_the_end_says_what_for(record, evaluation):
+    quota = ErrorInfo(reason="FailedCreate", message="Kubernetes has not made a pod", resolution="Look at the quota.")
+    record.update_runs(EVAL_ID, [RunUpdate(run_id="run-a", status=JobState.PENDING, error=quota)])
+    record.finish(
+        EVAL_ID, WorkflowStatus.FAILED, ErrorInfo(reason="MonitoringTimeout", message="late.", resolution="x")
+    )
+    assert record.view(EVAL_ID).runs[0].error == ErrorInfo(
+        reason="MonitoringTimeout",
+        message="late. Before: FailedCreate: Kubernetes has not made a pod",
+        resolution="Look at the quota.",
+    )
 
 
 def test_a_run_whose_results_were_never_read_is_no_success(record, evaluation):

@@ -14,7 +14,7 @@ from budeval.record import timeline as timeline_module
 from budeval.record.outbox import OutgoingMessage
 from budeval.record.timeline import HEADS_PER_QUERY, LAST_WORDS_SECONDS, Head
 from tests.record.test_concurrency import at_once
-from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names
+from tests.samples import EVAL_ID, SECRETS, an_evaluation, job_names, write_down
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 PULLING = ErrorInfo(reason="ImagePullBackOff", message="The image cannot be pulled")
@@ -41,7 +41,7 @@ def publish(outbox, event_id, message="Jobs: 1 completed, 1 running", topic="top
     outgoing = OutgoingMessage(
         event_id=event_id, event=Event.MONITOR, status="RUNNING", topic=topic, message=message, body={}
     )
-    outbox.add(EVAL_ID, [outgoing])
+    write_down(outbox, [outgoing])
     claimed = outbox.claim_next(EVAL_ID)
     outbox.published(claimed.id)
     return claimed.id
@@ -128,7 +128,7 @@ def test_a_notification_is_told_when_the_broker_has_it(outbox, told):
 
 
 def test_a_notification_that_the_broker_refused_is_not_told(outbox, told):
-    outbox.add(EVAL_ID, [OutgoingMessage(event_id="1", event="eta", status="RUNNING", topic="t", message="", body={})])
+    write_down(outbox, [OutgoingMessage(event_id="1", event="eta", status="RUNNING", topic="t", message="", body={})])
     outbox.release(outbox.claim_next(EVAL_ID).id)
     assert told() == []
 
@@ -193,7 +193,7 @@ def test_of_many_who_write_each_gets_a_place_of_its_own(record, outbox, told):
             record.trying_again(EVAL_ID, UNREACHABLE._replace(message=text))
             record.trying_again(EVAL_ID, UNREACHABLE)
             message = OutgoingMessage(event_id=text, event="eta", status="RUNNING", topic="t", message=text, body={})
-            outbox.add(EVAL_ID, [message])
+            write_down(outbox, [message])
             if (claimed := outbox.claim_next(EVAL_ID)) is not None:
                 outbox.published(claimed.id)
 

@@ -19,7 +19,7 @@ def own_cluster(second_stack: SecondStack) -> dict[str, str]:
 
 
 def test_no_kubernetes_part_is_started(doomed_stack: SecondStack, own_cluster: dict[str, str]) -> None:
-    with pytest.raises(AssertionError, match="run `python -m dev cluster-setup` first"):
+    with pytest.raises(AssertionError, match="run `make cluster-setup` first"):
         doomed_stack.dev("up", **own_cluster)
     doomed_stack.dev("cluster-setup", **own_cluster)
 

@@ -1,5 +1,6 @@
 """The service's identity in the cluster may do what evaluations need, and nothing else."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_the_kubeconfigs_are_private_and_self_contained(second_stack: SecondStac
         assert path.stat().st_mode & 0o777 == 0o600
         assert set(document["clusters"][0]["cluster"]) == {"server", "certificate-authority-data"}
         assert set(document["users"][0]["user"]) <= {"token", "client-certificate-data", "client-key-data"}
+
+
+def test_a_shell_that_has_read_env_speaks_to_the_cluster_and_goes_on_with_the_stack(second_stack: SecondStack) -> None:
+    script = f". {second_stack.state}/env && kubectl get namespace development -o name && python -m dev up redis"
+    shell = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=second_stack.environment, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+    assert shell.stdout.startswith("namespace/development")
+    assert second_stack.status()["kubelet"]["state"] == "ready"
 
 
 def test_a_lost_token_is_replaced_by_up(second_stack: SecondStack) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -83,6 +85,17 @@ def test_every_part_is_ready_after_up(second_stack: SecondStack) -> None:
     assert set(second_stack.started()) >= {"redis", "placement", "dapr-scheduler", "etcd", "kube-apiserver", "kubelet"}
 
 
+def test_every_part_listens_on_127_0_0_1_alone(second_stack: SecondStack) -> None:
+    second_stack.up()
+    pids = {line["pid"] for line in second_stack.started().values()}
+
+    found = [connection for connection in psutil.net_connections("inet") if connection.pid in pids
+             and (connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM)]  # fmt: skip
+
+    assert len(found) > len(pids)
+    assert {connection.laddr.ip for connection in found} == {"127.0.0.1"}
+
+
 def test_up_again_is_quick_and_restarts_nothing(second_stack: SecondStack) -> None:
     second_stack.up()
     before = {name: line["pid"] for name, line in second_stack.started().items()}
@@ -151,6 +164,13 @@ def test_up_and_down_cope_with_a_killed_supervisor(doomed_stack: SecondStack) ->
     kill_supervisor()
     doomed_stack.dev("down")
     assert traces(doomed_stack) == NO_TRACES
+
+
+def test_two_commands_at_once_do_one_after_the_other(doomed_stack: SecondStack) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: doomed_stack.dev("up", "redis"), range(3)))
+
+    assert doomed_stack.status()["redis"]["state"] == "ready"
 
 
 def test_a_port_that_is_taken_is_named_as_the_reason(doomed_stack: SecondStack, second_stack: SecondStack) -> None:

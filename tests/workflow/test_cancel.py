@@ -9,6 +9,8 @@ from tests.workflow.stack import Evaluation, Stack
 
 SECONDS = 8.0
 """From the request to cancel to the last word."""
+LOST_SECONDS = 40.0
+"""The same where the request did not reach the workflow: the pulse repeats it after ten."""
 
 
 def cancel_and_end(evaluation: Evaluation) -> None:
@@ -23,6 +25,15 @@ def cancel_and_end(evaluation: Evaluation) -> None:
     with evaluation.stack.workflows() as client:
         state = wait_for(lambda: _ended_state(client, evaluation.eval_id), 5, "the workflow has ended")
     assert state == "COMPLETED"
+
+
+def slow_evaluation(stack: Stack) -> Evaluation:
+    """One in mid-monitor that nobody looks after for half an hour."""
+    evaluation = stack.evaluation(configs={"poll_interval": 600})
+    evaluation.script(sweeps=1_000_000)
+    evaluation.post()
+    evaluation.wait_call("sweep")
+    return evaluation
 
 
 def _ended_state(client: object, eval_id: str) -> str | None:
@@ -58,11 +69,7 @@ def test_running_jobs_are_removed_by_a_cancel(stack: Stack) -> None:
 
 
 def test_a_cancel_does_not_wait_for_the_next_check(stack: Stack) -> None:
-    evaluation = stack.evaluation(configs={"poll_interval": 600})
-    evaluation.script(sweeps=1_000_000)
-    evaluation.post()
-    evaluation.wait_call("sweep")
-    cancel_and_end(evaluation)
+    cancel_and_end(slow_evaluation(stack))
 
 
 def test_a_cancel_while_results_are_read_ends_the_evaluation(stack: Stack) -> None:
@@ -106,6 +113,36 @@ def test_cancelling_what_has_completed_changes_nothing(stack: Stack) -> None:
 def test_cancelling_right_after_the_start_ends_it(stack: Stack) -> None:
     evaluation = stack.start_evaluation()
     cancel_and_end(evaluation)
+
+
+def test_what_somebody_suspended_is_cancelled_in_seconds_too(stack: Stack) -> None:
+    evaluation = slow_evaluation(stack)
+    with stack.workflows() as client:
+        client.pause_workflow(evaluation.eval_id)
+    cancel_and_end(evaluation)
+
+
+def test_what_a_terminated_workflow_left_is_gone_in_seconds_after_a_cancel(stack: Stack) -> None:
+    evaluation = slow_evaluation(stack)
+    with stack.workflows() as client:
+        client.terminate_workflow(evaluation.eval_id)
+        wait_for(lambda: _ended_state(client, evaluation.eval_id) == "TERMINATED", 10, "it is terminated")
+    for _ in range(2):
+        assert evaluation.cancel().status_code == 200
+    story = evaluation.story("TERMINATED", SECONDS)
+    assert story.failure is not None
+    assert story.failure["error_category"] == "Cancelled"
+    assert [job["deleted"] for job in evaluation.jobs().values()] == [True]
+
+
+def test_a_cancel_while_daprd_is_away_is_done_seconds_after_it_is_back(stack: Stack) -> None:
+    evaluation = slow_evaluation(stack)
+    stack.daprd.kill()
+    assert evaluation.cancel().status_code == 200
+    stack.daprd.start()
+    stack.wait_ready()
+    evaluation.story("TERMINATED", LOST_SECONDS, repeated=True)
+    assert [job["deleted"] for job in evaluation.jobs().values()] == [True]
 
 
 def test_cancelling_what_was_never_started_is_not_found(stack: Stack) -> None:

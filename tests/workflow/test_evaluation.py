@@ -1,5 +1,6 @@
 """Evaluations from the request to the last word, on a real daprd."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -179,6 +180,15 @@ def test_the_same_request_again_gives_the_same_answer_and_runs_nothing_twice(sta
     answers = [evaluation.post() for _ in range(3)]
     assert {answer.status_code for answer in answers} == {200}
     assert answers[0].json() == answers[2].json()
+    evaluation.story("COMPLETED")
+    assert len(evaluation.calls("deploy")) == 1
+
+
+def test_equal_requests_at_once_run_once(stack: Stack) -> None:
+    evaluation = stack.evaluation()
+    with ThreadPoolExecutor(8) as clients:
+        answers = list(clients.map(lambda _: evaluation.post(), range(8)))
+    assert {answer.status_code for answer in answers} == {200}
     evaluation.story("COMPLETED")
     assert len(evaluation.calls("deploy")) == 1
 

@@ -25,7 +25,7 @@ from budeval.record import Record
 from budeval.record.database import open_database
 from budeval.record.outbox import Outbox
 from tests.dapr_harness import APP_ID, HOST, ROOT, TOPIC, DaprParts, Part, wait_for, write_components
-from tests.samples import SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import SECRETS, a_sealer, an_evaluation, announce, job_names
 
 PORT_BASE = 16000
 WIRE_OFFSET = 639
@@ -134,7 +134,7 @@ class Line:
 
     def tell(self) -> None:
         """The last words on an evaluation; what waits is sent later."""
-        self.notifier.announce(self.evaluation, STORY)
+        announce(self.notifier, self.evaluation, STORY)
 
     def told_later(self) -> list[str]:
         """Publishes until nothing waits, as the pulse does; answers what is in the topic."""
@@ -199,14 +199,14 @@ def test_results_of_which_nobody_can_know_whether_they_arrived_are_given_up(line
 
 
 def test_results_wait_for_a_redis_that_hangs_and_come_once_at_most(line: Line) -> None:
-    line.notifier.announce(line.evaluation, STORY[:1])
+    announce(line.notifier, line.evaluation, STORY[:1])
     with line.redis_stopped():
         line.tell()
     assert line.told_later() == TOLD
 
 
 def test_results_that_a_dead_daprd_cannot_have_got_are_not_lost(line: Line) -> None:
-    line.notifier.announce(line.evaluation, STORY[:1])
+    announce(line.notifier, line.evaluation, STORY[:1])
     line.daprd.kill()
     for _ in range(3):
         line.tell()
@@ -215,7 +215,7 @@ def test_results_that_a_dead_daprd_cannot_have_got_are_not_lost(line: Line) -> N
 
 
 def test_results_that_a_dead_redis_cannot_have_got_are_not_lost(line: Line) -> None:
-    line.notifier.announce(line.evaluation, STORY[:1])
+    announce(line.notifier, line.evaluation, STORY[:1])
     line.redis.kill()
     line.wire.refuse()
     for _ in range(3):
@@ -235,7 +235,7 @@ def test_results_are_not_tried_before_the_broker_took_what_comes_before_them(lin
 
 
 def test_results_do_not_come_twice_when_daprd_dies_while_it_publishes_them(line: Line) -> None:
-    line.notifier.announce(line.evaluation, STORY[:1])
+    announce(line.notifier, line.evaluation, STORY[:1])
     with line.redis_stopped():
         telling = threading.Thread(target=line.tell)
         telling.start()

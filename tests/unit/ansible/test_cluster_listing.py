@@ -8,7 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from budeval.ansible import cluster
-from budeval.ansible.cluster import Cluster, ClusterError, sweep
+from budeval.ansible.cluster import Cluster, ClusterError, sweep, verify
+from budeval.commons.errors import ClusterNotReady
+from budeval.jobs.verification import judge_cluster
 
 
 def raw_job(name):
@@ -35,6 +37,8 @@ def server(tmp_path):
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+
+        do_POST = do_GET
 
         def log_message(self, *_):
             pass
@@ -120,6 +124,22 @@ def test_a_token_that_always_expires_is_an_error(server):
 def test_an_answer_that_is_not_of_an_api_server_is_an_error(server, body):
     with pytest.raises(ClusterError, match="is this a Kubernetes API server"):
         asked(server, lambda *_: (200, body))
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("body", ["<html>login</html>", "[]", '"x"', "null", "{}"])
+def test_a_cluster_that_is_none_is_told_as_such(server, status, body):
+    server.answer = lambda *_: (status, body)
+    answers = verify(Cluster(server.kubeconfig), "development", "budeval-data", [["", "pods", "list", ""]])
+    with pytest.raises(ClusterNotReady, match="no Kubernetes API server"):
+        judge_cluster(answers, "development", "budeval-data")
+
+
+def test_only_so_much_of_an_answer_is_read(server, monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER_BYTES", 1000)
+    with pytest.raises(ClusterError, match="larger than 1000 bytes"):
+        asked(server, lambda *_: page([raw_job("x" * 1000)]))
+    assert asked(server, jobs_only(lambda _: page([raw_job("a")])))["jobs"] == 1
 
 
 def test_a_failing_log_is_not_a_failing_sweep(server):

@@ -60,6 +60,22 @@ def test_where_the_pod_that_was_read_is_gone_the_newest_is_read_whole(read):
 
 
 @pytest.mark.parametrize(
+    ("since", "names"),
+    [
+        ("2026-01-01T11:30:00Z", ["b", "c"]),
+        ("2026-01-01T12:00:00Z", ["c"]),
+        ("2026-01-01T13:00:00Z", ["c"]),
+        ("2026-01-01T09:00:00Z", ["a", "b", "c"]),
+    ],
+)
+def test_of_a_time_alone_the_pod_that_there_was_then_and_those_after_it_are_read_whole(read, since, names):
+    pods = [pod(name, created=f"2026-01-01T1{number}:00:00Z") for number, name in enumerate("abc")]
+    found, asked = read(pods, {name: (200, name) for name in "abc"}, pod=None, since=since)
+    assert [log["name"] for log in found] == names
+    assert not [query for _, query in asked if "sinceTime" in query]
+
+
+@pytest.mark.parametrize(
     ("status", "body", "message"),
     [
         (400, {"message": "waiting to start: ContainerCreating"}, "waiting to start: ContainerCreating"),

@@ -24,7 +24,11 @@ def kubeconfig(*, cluster=None, user=None, context=None, **changes):
     return {**document, **changes}
 
 
-@pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump])
+def json_with_tabs(document):
+    return json.dumps(document, indent="\t")
+
+
+@pytest.mark.parametrize("write", [json.dumps, json_with_tabs, yaml.safe_dump])
 def test_the_current_context_is_taken_from_json_and_yaml(write):
     parsed = parse_kubeconfig(write(kubeconfig()))
     assert parsed["clusters"][0]["cluster"] == {"server": "https://10.0.0.1:6443"}
@@ -52,6 +56,17 @@ def test_other_contexts_are_left_behind():
         ("cluster", "proxy-url", "http://10.0.0.3"),
         ("cluster", "x-unknown", "y"),
         ("cluster", "certificate-authority-data", {"a": 1}),
+        ("cluster", "certificate-authority-data", "no base64!"),
+        ("cluster", "insecure-skip-tls-verify", "false"),
+        ("cluster", "insecure-skip-tls-verify", 1),
+        ("cluster", "disable-compression", "true"),
+        ("cluster", "tls-server-name", True),
+        ("user", "password", "\ud800"),
+        ("user", "token", True),
+        ("user", "token", "two words"),
+        ("user", "token", "canary-token\n"),
+        ("user", "token", "t\u00f6ken"),
+        ("user", "client-key-data", "LS0tLS1CRUdJTg"),
     ],
 )
 def test_what_runs_reads_or_is_not_known_is_refused_by_name(part, field, value):
@@ -74,7 +89,19 @@ def test_a_command_in_another_context_is_refused_too():
         ("[]", "mapping"),
         ("{", "neither JSON nor YAML"),
         ("a: 1\n---\nb: 2", "one document"),
-        ("!!python/object/apply:os.system ['touch /tmp/x']", "neither JSON nor YAML"),
+        ("!!python/object/apply:os.system ['touch /tmp/x']", "tags"),
+        ("!!int ''", "tags"),
+        ("!!float ''", "tags"),
+        ("!!bool maybe", "tags"),
+        ("!!timestamp never", "tags"),
+        ("a: 0001-01-01T00:00:00+23:59", "current-context"),
+        ("a: 2001-02-30", "neither JSON nor YAML"),
+        ("a: " + "9" * 5000, "neither JSON nor YAML"),
+        ('{"a": ' + "9" * 5000 + "}", "neither JSON nor YAML"),
+        ('{"a": ' + "[" * 50_000, "neither JSON nor YAML"),
+        ("users: []\nusers: []", "'users' is given twice"),
+        ('{"users": [{"name": "u", "user": {"exec": {}, "exec": ""}}]}', "'exec' is given twice"),
+        ("users: [{user: {token: a, token: b}}]", "'token' is given twice"),
         ("a: &a [x, x]\nb: [*a, *a]", "aliases"),
         ("a: " + "[" * 5000, "neither JSON nor YAML"),
         ("x" * (MAXIMUM_LENGTH + 1), "longer than"),
@@ -90,12 +117,24 @@ def test_a_command_in_another_context_is_refused_too():
         (json.dumps(kubeconfig(cluster={"server": "file:///etc/shadow"})), "http"),
         (json.dumps(kubeconfig(cluster={"server": "https://"})), "http"),
         (json.dumps(kubeconfig(cluster={"server": "https://[x"})), "http"),
+        (json.dumps(kubeconfig(cluster={"server": "HTTPS://10.0.0.1"})), "http"),
+        (json.dumps(kubeconfig(cluster={"server": "https://10.0.0.1/ x"})), "http"),
+        (json.dumps(kubeconfig(cluster={"server": "https://10.0.0.1/\nx"})), "server must be a text of printable"),
+        (json.dumps(kubeconfig(cluster={"server": "https://10.0.0.1/?x=y"})), "http"),
+        (json.dumps(kubeconfig(cluster={"server": "https://@10.0.0.1"})), "credentials"),
         (json.dumps(kubeconfig(cluster={"server": "https://user:pass@10.0.0.1"})), "credentials"),
     ],
 )
 def test_what_is_no_usable_kubeconfig_is_refused_in_words(text, words):
     with pytest.raises(InvalidKubeconfig, match=words):
         parse_kubeconfig(text)
+
+
+def test_truth_values_and_data_over_several_lines_are_taken():
+    cluster = {"insecure-skip-tls-verify": False, "certificate-authority-data": "LS0t\nLS1C\nRUdJ\n"}
+    document = kubeconfig(cluster=cluster, user={"username": "me", "password": "two words", "extensions": []})
+    (parsed,) = parse_kubeconfig(yaml.safe_dump(document))["clusters"]
+    assert parsed["cluster"] == {"server": "https://10.0.0.1:6443", **cluster}
 
 
 def test_a_refusal_does_not_quote_secrets():

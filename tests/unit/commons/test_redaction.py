@@ -2,7 +2,8 @@ import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
+from html import escape
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_secret_in_use_is_masked_whatever_it_looks_like():
         assert redacting.redact("it said: an ordinary word!") == f"it said: {MASK}!"
 
 
-ODD = 'a b/c+d"e\\f=ü'
+ODD = 'a b/c+d"e\\f=ü>?~'
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,14 @@ ODD = 'a b/c+d"e\\f=ü'
         json.dumps(ODD, ensure_ascii=False),
         quote(ODD),
         quote(ODD, safe=""),
+        quote_plus(ODD),
+        escape(ODD),
+        repr(ODD),
+        repr(ODD.encode()),
+        json.dumps(json.dumps({"key": ODD})),
         ODD.encode().hex(),
+        ODD.encode().hex().upper(),
+        base64.urlsafe_b64encode(b"u:" + ODD.encode() + b" and more").decode(),
         *(base64.b64encode(b"u:"[:before] + ODD.encode() + b" and more").decode() for before in range(3)),
     ],
 )
@@ -76,6 +84,47 @@ def test_a_secret_is_masked_however_it_is_written(written):
     assert MASK in masked
     # What is left of a code is at most what the secret shares with its neighbours.
     assert len(masked.replace(MASK, "")) <= len("it said !") + len(base64.b64encode(b"u: and more")) + 8
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "the key canary-of-\na-long-key was refused",
+        "| the key canary-of-   \r\n    a-long-key |",
+        "2026-01-01T10:00:00.123456789Z the key canary-of-\n2026-01-01T10:00:00.123456790Z     a-long-key",
+        "the key canary-of-\n \n\n  a-long-key",
+        "c\na\nn\na\nr\ny\n-\no\nf\n-\na\n-\nl\no\nn\ng\n-\nk\ne\ny",
+    ],
+)
+def test_a_secret_that_a_console_broke_into_lines_is_masked(wrapped):
+    redacting = Redactor()
+    with redacting.hiding("canary-of-a-long-key"):
+        masked = redacting.redact(wrapped)
+    assert MASK in masked
+    assert "canary" not in masked
+    assert "long" not in masked
+
+
+def test_lines_without_a_secret_stay_as_they_are():
+    redacting = Redactor()
+    text = "canary-of-\nanother key\n  indented  \n\n"
+    with redacting.hiding("canary-of-a-long-key"):
+        assert redacting.redact(text) == text
+
+
+def test_a_short_secret_is_masked_as_a_word_and_leaves_longer_words_alone():
+    redacting = Redactor()
+    with redacting.hiding("test"):
+        assert redacting.redact("the latest tests refused 'test': test_2") == (
+            f"the latest tests refused '{MASK}': {MASK}_2"
+        )
+
+
+@pytest.mark.parametrize("word", ["completed", "COMPLETED", "running", "Jobs"])
+def test_a_key_that_is_a_word_of_ours_does_not_spoil_what_others_are_told(word):
+    redacting = Redactor()
+    with redacting.hiding(word):
+        assert redacting.redact("Jobs: 1 completed, 2 running") == "Jobs: 1 completed, 2 running"
 
 
 def test_the_code_of_a_short_secret_is_a_word_like_any_other():

@@ -4,6 +4,7 @@ from pydantic import SecretStr
 
 from budeval.commons.errors import SecretsUnreadable
 from budeval.commons.sealing import EvaluationSecrets, Sealer
+from budeval.commons.settings import StartRefused
 from tests.samples import API_KEY, KUBECONFIG, SECRETS, TOKEN
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
@@ -53,12 +54,31 @@ def test_keys_come_from_the_environment_and_from_a_file(tmp_path):
     assert Sealer([NEW]).open(sealer.seal(SECRETS)) == SECRETS
 
 
-@pytest.mark.parametrize("keys", [None, SecretStr(""), SecretStr("too-short"), SecretStr(f"{NEW} oops")])
-def test_no_key_or_a_wrong_one_ends_the_start(keys):
-    with pytest.raises(ValueError):
-        Sealer.from_settings(keys, None)
+BAD = [
+    (None, None, "BUDEVAL_SEALING_KEYS or BUDEVAL_SEALING_KEYS_FILE: there is no key"),
+    ("", None, "BUDEVAL_SEALING_KEYS: there is no key"),
+    ("canary", None, "BUDEVAL_SEALING_KEYS: key 1 is no Fernet key"),
+    (f"{NEW} canary", None, "BUDEVAL_SEALING_KEYS: key 2 is no Fernet key"),
+    ("canäry", None, "BUDEVAL_SEALING_KEYS: key 1 is no Fernet key"),
+    (None, b"", "BUDEVAL_SEALING_KEYS_FILE: there is no key"),
+    (None, b"\xff\x00canary", "BUDEVAL_SEALING_KEYS_FILE: key 1 is no Fernet key"),
+    (NEW, b"canary", "BUDEVAL_SEALING_KEYS and BUDEVAL_SEALING_KEYS_FILE: key 2 is no Fernet key"),
+]
+
+
+@pytest.mark.parametrize(("keys", "content", "words"), BAD)
+def test_no_key_or_a_wrong_one_ends_the_start_and_says_how_to_make_one(tmp_path, keys, content, words):
+    file = None if content is None else tmp_path / "keys"
+    if file is not None:
+        file.write_bytes(content)
+    with pytest.raises(StartRefused) as refused:
+        Sealer.from_settings(None if keys is None else SecretStr(keys), file)
+    told = str(refused.value)
+    assert told.startswith(words)
+    assert "make one: python -c '" in told
+    assert "can" not in told.replace("cannot", "")
 
 
 def test_a_missing_file_of_keys_ends_the_start(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StartRefused, match=r"^BUDEVAL_SEALING_KEYS_FILE: .*/keys cannot be used: No such file"):
         Sealer.from_settings(None, tmp_path / "keys")

@@ -1,9 +1,13 @@
+import re
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from budeval.commons.settings import MonitorSettings, Settings
+
+OPERATING = Path(__file__).parents[3] / "docs" / "operating.md"
 
 
 @pytest.fixture
@@ -91,6 +95,7 @@ BAD = [
     ("BUDEVAL_WHEN_FULL", "wait"),
     ("BUDEVAL_PORT", "many"),
     ("BUDEVAL_PORT", "0"),
+    ("BUDEVAL_PORT", "65536"),
     ("BUDEVAL_NAMESPACE", "Not_A_Name"),
     ("BUDEVAL_NAMESPACE", "a" * 64),
     ("BUDEVAL_NAMESPACE", "a\n"),
@@ -136,23 +141,29 @@ def test_where_the_sidecar_answers(environment, variables, url):
     assert Settings().dapr_http_url == url
 
 
-@pytest.mark.parametrize(
-    ("text", "overlay"),
-    [("", {}), ("hostNetwork: true", {"hostNetwork": True}), ("nodeSelector: {a: b}", {"nodeSelector": {"a": "b"}})],
-)
-def test_a_pod_template_overlay_is_read_as_yaml(tmp_path, text, overlay):
-    file = tmp_path / "overlay.yaml"
-    file.write_text(text)
-    assert Settings(pod_template_overlay=file).pod_overlay() == overlay
+TABLE = OPERATING.read_text(encoding="utf-8").split("\n## ")[1]
+WORDS = {"BUDEVAL_SEALING_KEYS", "BUDEVAL_SEALING_KEYS_FILE", "BUDEVAL_OIDC_JWKS_URL", "BUDEVAL_OIDC_ROLES"}
+"""Their defaults are told in words."""
 
 
-def test_no_pod_template_overlay_is_an_empty_one(environment):
-    assert Settings().pod_overlay() == {}
+def documented_defaults():
+    """What stands in the table: variable to default."""
+    table = {}
+    for names, defaults in re.findall(r"^\| (`[A-Z].*?) \| (.*?) ?\|", TABLE, re.MULTILINE):
+        variables, values = re.findall(r"`(\w+)`", names), re.findall(r"`(.*?)`", defaults)
+        table |= dict(zip_longest(variables, values[: len(variables)], fillvalue=""))
+    return table
 
 
-@pytest.mark.parametrize("text", ["- a", "text", "!!python/object/apply:os.getpid []"])
-def test_a_pod_template_overlay_that_is_no_mapping_is_refused(tmp_path, text):
-    file = tmp_path / "overlay.yaml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match="overlay"):
-        Settings(pod_template_overlay=file).pod_overlay()
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented_with_its_default(name):
+    field = Settings.model_fields[name]
+    variable = field.validation_alias.choices[0] if field.validation_alias else f"BUDEVAL_{name.upper()}"
+    table = documented_defaults()
+    assert variable in table
+    if variable in WORDS:
+        return
+    default = field.default
+    shown = " ".join(default) if isinstance(default, tuple) else str(default)
+    nothing = {"", "none"} if default is None else set()
+    assert table[variable] in {shown, shown.removesuffix(".0")} | nothing

@@ -154,3 +154,10 @@ def test_app_yaml_names_the_ports_of_the_stack(settings: Settings) -> None:
     for port in (ports.service, ports.daprd_http, ports.daprd_grpc, ports.daprd_internal, ports.daprd_metrics,
                  ports.placement, ports.scheduler):  # fmt: skip
         assert str(port) in text
+
+
+def test_no_part_depends_on_what_localhost_means_here(settings: Settings) -> None:
+    """Where it is ::1 alone, ports would be opened there."""
+    programs = [runtime.placement(settings, Path("/bin")), runtime.scheduler(settings, Path("/bin"))]
+
+    assert "localhost" not in " ".join(str(word) for program in programs for word in program.command)

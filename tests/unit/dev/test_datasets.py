@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.datasets import conversion
+from dev.datasets import conversion, installation
 from dev.datasets.installation import add_own, folder_checksum, is_installed
 from dev.datasets.manifest import DatasetEntry, choose, read_manifest
 from dev.errors import StackError
@@ -130,3 +130,25 @@ def test_only_plain_names_are_taken(own: Path, tmp_path: Path, name: str) -> Non
     with pytest.raises(StackError, match="can't be the name"):
         add_own(tmp_path / "root", own, name)
     assert not (tmp_path / "root").exists()
+
+
+def test_a_download_that_was_interrupted_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDEVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("BUDEVAL_STATE_DIR", str(tmp_path / "state"))
+    runs: list[Path] = []
+
+    def pip(command: list[str], log: Path, timeout: float) -> None:
+        target = Path(command[-1])
+        target.mkdir(parents=True)
+        (target / "some_set-1.0-py3-none-any.whl").write_bytes(b"half" if not runs else b"whole")
+        runs.append(target)
+        if len(runs) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(installation, "run_logged", pip)
+    with pytest.raises(KeyboardInterrupt):
+        installation._package("some-set==1.0")
+
+    assert installation._package("some-set==1.0").read_bytes() == b"whole"
+    assert installation._package("some-set==1.0").read_bytes() == b"whole"
+    assert len(runs) == 2

@@ -50,7 +50,10 @@ def test_an_own_model_is_asked_all_questions_unless_they_are_limited():
     [
         ({"ENDPOINT": "http://127.0.0.1:1/v1"}, "MODEL"),
         ({"ENDPOINT": "http://127.0.0.1:1/v1", "MODEL": "mine"}, "DATASET"),
+        ({"MODEL": "mine", "DATASET": "siqa_gen"}, "ENDPOINT"),
         ({"QUESTIONS": "many"}, "QUESTIONS"),
+        ({"QUESTIONS": "0"}, "QUESTIONS"),
+        ({"QUESTIONS": "²"}, "QUESTIONS"),
     ],
 )
 def test_a_wish_that_is_not_whole_is_refused(wish, word):

@@ -5,12 +5,12 @@ import subprocess
 from cryptography.fernet import Fernet
 
 from dev import environment
-from dev.runtime import Runtime, own_runtime
+from dev.runtime import Runtime
 from dev.settings import Settings
 
 
 def runtime(settings: Settings) -> Runtime:
-    return own_runtime(settings, settings.cache / "bin")
+    return Runtime(settings.cache / "bin", settings.ports.placement, settings.ports.scheduler, settings.ports.redis)
 
 
 def test_the_file_is_private_and_a_shell_reads_the_values_as_they_are(settings: Settings) -> None:
@@ -18,12 +18,13 @@ def test_the_file_is_private_and_a_shell_reads_the_values_as_they_are(settings: 
     environment.write_environment(settings, values, [settings.cache / "bin"], settings.state / "dapr")
     path = settings.state / "env"
 
-    script = f'. {path} && printf "%s|%s|%s" "$PLAIN" "$HOSTILE" "$PATH"'
+    script = f'. {path} && printf "%s|%s|%s|%s" "$PLAIN" "$HOSTILE" "$PATH" "$BUDEVAL_SERVER"'
     shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("|")
 
     assert path.stat().st_mode & 0o777 == 0o600
     assert shown[:2] == list(values.values())
     assert shown[2].startswith(f"{settings.cache / 'bin'}:/")
+    assert shown[3] == f"http://127.0.0.1:{settings.ports.service}"
 
 
 def test_tokens_and_keys_are_made_once_and_private(settings: Settings) -> None:

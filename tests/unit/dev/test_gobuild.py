@@ -8,7 +8,7 @@ import pytest
 
 from dev import gobuild
 from dev.errors import StackError
-from dev.gobuild import DAPR, DAPR_CLI, KUBERNETES, binary_directory, ensure_programs
+from dev.gobuild import DAPR, DAPR_CLI, KUBERNETES, Correction, GoModule, binary_directory, ensure_programs
 from dev.settings import Settings
 
 
@@ -65,6 +65,44 @@ def test_a_failed_build_says_command_and_log_and_leaves_no_half_result(
         ensure_programs(checkout, DAPR_CLI)
 
     assert not binary_directory(checkout, DAPR_CLI).exists()
+
+
+CORRECTION = Correction("example.com/dep", "server.go", theirs='":80"', ours='"127.0.0.1:80"')
+
+
+@pytest.fixture
+def corrected(checkout: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> GoModule:
+    """A module whose required one lies in a folder, and a compiler that shows what it would read instead."""
+    (tmp_path / "dep").mkdir()
+    (tmp_path / "dep" / "server.go").write_text('listen(":80")\n')
+    compiler = tmp_path / "bin" / "go"
+    compiler.parent.mkdir()
+    compiler.write_text(
+        f"""#!/bin/sh
+if [ "$1" = mod ]; then echo '{{"Dir": "{tmp_path}/dep"}}'; exit; fi
+while [ "$1" != -o ]; do shift; done; target=$2
+while [ "$1" != -modfile ]; do shift; done
+cat "$(sed -n 's,^replace example.com/dep => ,,p' "$2")/server.go" > "$target"
+"""
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:/bin:/usr/bin")
+    return dataclasses.replace(DAPR_CLI, corrections=(CORRECTION,))
+
+
+def test_a_correction_is_what_the_compiler_reads(checkout: Settings, corrected: GoModule, tmp_path: Path) -> None:
+    built = ensure_programs(checkout, corrected) / "dapr"
+
+    assert built.read_text() == 'listen("127.0.0.1:80")\n'
+    assert (tmp_path / "dep" / "server.go").read_text() == 'listen(":80")\n'
+    assert binary_directory(checkout, corrected) != binary_directory(checkout, DAPR_CLI)
+
+
+def test_a_correction_of_what_is_not_there_is_refused(checkout: Settings, corrected: GoModule, tmp_path: Path) -> None:
+    (tmp_path / "dep" / "server.go").write_text("listen()\n")
+
+    with pytest.raises(StackError, match=r"server\.go of example\.com/dep has not"):
+        ensure_programs(checkout, corrected)
 
 
 @pytest.mark.parametrize("module", [DAPR, DAPR_CLI, KUBERNETES], ids=lambda module: module.name)

@@ -82,3 +82,10 @@ def test_mounts_are_those_inside_a_folder_and_not_beside_it() -> None:
     assert "/proc" not in mounts_below(Path("/proc"))
     assert "/dev/shm" in mounts_below(Path("/dev"))
     assert mounts_below(Path("/de")) == []
+
+
+def test_mounts_with_unusual_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = r"36 35 98:0 / /home/jürgen/my\040stack/run\134s rw shared:1 - tmpfs tmpfs rw"
+    monkeypatch.setattr(Path, "read_text", lambda _: f"{row}\n")
+
+    assert mounts_below(Path("/home/jürgen/my stack")) == ["/home/jürgen/my stack/run\\s"]

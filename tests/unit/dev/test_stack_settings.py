@@ -1,5 +1,6 @@
 """Where the stack lives, and on which ports."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,29 @@ def test_a_folder_too_deep_for_sockets_is_refused_with_a_way_out() -> None:
 )
 def test_an_existing_cluster_is_used_when_named(environment: dict[str, str], expected: bool) -> None:
     assert load_settings(environment).use_existing_cluster is expected
+
+
+def test_the_stacks_own_kubeconfig_is_no_other_cluster(tmp_path: Path) -> None:
+    """A shell that has read `.budeval/env` has it."""
+    own = tmp_path / "kubernetes" / "admin.kubeconfig"
+    environment = {"BUDEVAL_STATE_DIR": str(tmp_path), "KUBECONFIG": str(own)}
+
+    assert not load_settings(environment).use_existing_cluster
+    assert load_settings({**environment, "KUBECONFIG": f"{own}:/other"}).use_existing_cluster
+
+
+def test_a_misspelt_cluster_is_refused() -> None:
+    with pytest.raises(StackError, match="BUDEVAL_CLUSTER=exsting"):
+        load_settings({"BUDEVAL_CLUSTER": "exsting"})
+
+
+def test_every_variable_is_documented() -> None:
+    root = load_settings({}).root
+    read = set(re.findall(r'"((?:BUDEVAL_|KUBECONFIG)\w*)"', (root / "dev" / "settings.py").read_text()))
+    documented = (root / "docs" / "operating.md").read_text()
+
+    assert {"BUDEVAL_CLUSTER", "KUBECONFIG"} < read
+    assert [name for name in read if f"`{name}`" not in documented] == []
 
 
 @pytest.mark.parametrize(

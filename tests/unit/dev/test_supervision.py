@@ -1,12 +1,13 @@
 """supervisord's configuration is complete, deterministic and safe to write values into."""
 
 import configparser
+import tempfile
 
 import pytest
 
 from dev.errors import StackError
-from dev.settings import Settings
-from dev.supervision import MARKER, Program, render_configuration
+from dev.settings import Settings, load_settings
+from dev.supervision import MARKER, Program, Supervisor, render_configuration
 
 
 def section(settings: Settings, program: Program) -> configparser.SectionProxy:
@@ -31,6 +32,16 @@ def test_every_process_carries_the_marker_of_its_stack(settings: Settings) -> No
     found = section(settings, Program("part", ["/bin/part"], {"NAME": "a,b%"}))
 
     assert found["environment"] == f'{MARKER}="{settings.state}",NAME="a,b%%"'
+
+
+def test_supervisord_starts_in_a_folder_with_an_unusual_name() -> None:
+    with tempfile.TemporaryDirectory(prefix="a %d ü ") as folder:
+        supervisor = Supervisor(load_settings({"BUDEVAL_STATE_DIR": folder}))
+        supervisor.apply([Program("part", ["/bin/sleep", "60"])])
+        try:
+            assert set(supervisor.states()) == {"part"}
+        finally:
+            supervisor.shutdown()
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\nb"])

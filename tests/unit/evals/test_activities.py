@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import timedelta
 
 import pytest
 
@@ -157,6 +158,13 @@ def test_status_of_jobs_is_answered_in_the_guides_shape(activities, cluster, rec
     assert cluster.kubeconfigs == {None}
 
 
+def test_a_status_that_quotes_the_key_is_cleared_of_it(activities, cluster, record_evaluation):
+    record_evaluation()
+    cluster.statuses = {NAME_A: a_job(NAME_A, JobState.FAILED, message=f"refused the key {API_KEY}")}
+    answer = activities.check_job_status(None, CheckRequest(job_ids=[NAME_A], eval_id=EVAL_ID))
+    assert API_KEY not in json.dumps(answer)
+
+
 # ------------------------------------------------------------------ monitoring
 
 
@@ -250,6 +258,31 @@ def test_progress_and_the_time_left_are_told_together(activities, cluster, state
     assert broker.told == ["monitor_eval_job_progress.RUNNING", "eta.RUNNING"]
     progress, eta = [message.body["payload"]["content"]["message"] for message in broker.messages]
     assert (progress, eta) == ("Jobs: 0 completed, 2 running", "7")
+
+
+def test_the_time_left_does_not_go_up_when_a_check_runs_again_later(
+    activities, cluster, state, broker, record, monkeypatch
+):
+    # Its first answer was lost with the service, and meanwhile no question was answered.
+    state = state.model_copy(update={"check_count": 9, "measured_from": NOW - timedelta(seconds=60)})
+    cluster.statuses = {name: a_job(name, JobState.RUNNING, done=24) for name in (NAME_A, NAME_B)}
+    activities.monitor_jobs_loop(None, state)
+    monkeypatch.setattr("budeval.evals.activities.utc_now", lambda: NOW + timedelta(minutes=10))
+    answer = activities.monitor_jobs_loop(None, state)
+    told = [message.body["payload"]["content"]["message"] for message in broker.messages]
+    assert told == ["Jobs: 0 completed, 2 running", "1"]
+    assert record.view(EVAL_ID).eta_minutes == 1
+    assert json.loads(answer["param"]["custom_status"])["eta_minutes"] == 1
+
+
+def test_a_check_that_comes_back_after_the_end_says_nothing_any_more(activities, cluster, record, state, broker):
+    def ends_meanwhile(*_arguments, **_options):
+        activities.finish_evaluation(None, FinishRequest(eval_id=EVAL_ID, status=WorkflowStatus.TERMINATED))
+        return {NAME_A: a_job(NAME_A, JobState.SUCCEEDED), NAME_B: a_job(NAME_B, JobState.RUNNING)}
+
+    cluster.check_jobs_status = ends_meanwhile
+    activities.monitor_jobs_loop(None, state)
+    assert broker.told[-1] == "evaluate_model_status.TERMINATED"
 
 
 GUIDES_LINES = [
@@ -363,6 +396,7 @@ def test_no_answer_and_no_notification_has_a_secret_in_it(activities, cluster, s
         activities.create_engine_config(None, REQUEST),
         activities.deploy_eval_job_v2(None, REQUEST),
         activities.monitor_jobs_loop(None, state),
+        activities.check_job_status(None, CheckRequest(job_ids=[NAME_A], eval_id=EVAL_ID)),
         activities.extract_job_results(None, ExtractRequest(eval_id=EVAL_ID, job_ids=["run-b"])),
         activities.delete_eval_jobs(None, CleanUpRequest(eval_id=EVAL_ID)),
         activities.finish_evaluation(None, FinishRequest(eval_id=EVAL_ID)),

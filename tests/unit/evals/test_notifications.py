@@ -20,7 +20,7 @@ from budeval.evals.publisher import _cloud_event_metadata, is_uncertain
 from budeval.jobs.models import JobState
 from budeval.record import outbox as outbox_module
 from budeval.record.outbox import CLAIM_SECONDS
-from tests.samples import EVAL_ID, NOW, an_evaluation
+from tests.samples import EVAL_ID, NOW, an_evaluation, announce
 
 SCORES = [
     Score(dataset="siqa", version="18632c", metric="loss", mode="gen", score=1.25),
@@ -251,7 +251,7 @@ def test_progress_tells_the_questions_of_each_run(record, record_evaluation):
 def test_every_topic_is_told_in_order_and_once(record_evaluation, notifier, broker):
     evaluation = record_evaluation(source_topics=["one", "two"])
     for _ in range(2):
-        notifier.announce(evaluation, [eta_announcement(3), eta_announcement(2)])
+        announce(notifier, evaluation, [eta_announcement(3), eta_announcement(2)])
     told = [(message.topic, content_of(message.body)["message"]) for message in broker.messages]
     assert told == [("one", "3"), ("two", "3"), ("one", "2"), ("two", "2")]
     assert [message.body["source_topic"] for message in broker.messages] == ["one", "two", "one", "two"]
@@ -261,8 +261,8 @@ def test_every_topic_is_told_in_order_and_once(record_evaluation, notifier, brok
 def test_a_broker_that_refuses_stops_nobody_and_gets_everything_later_in_order(record_evaluation, notifier, broker):
     evaluation = record_evaluation()
     broker.refuses = lambda _topic, _body: True
-    notifier.announce(evaluation, [eta_announcement(3), eta_announcement(2)])
-    notifier.announce(evaluation, [eta_announcement(1)])
+    announce(notifier, evaluation, [eta_announcement(3), eta_announcement(2)])
+    announce(notifier, evaluation, [eta_announcement(1)])
     assert broker.messages == []
     broker.refuses = lambda _topic, _body: False
     notifier.flush_all()
@@ -272,16 +272,27 @@ def test_a_broker_that_refuses_stops_nobody_and_gets_everything_later_in_order(r
 def test_a_message_that_is_refused_holds_back_those_behind_it(record_evaluation, notifier, broker):
     evaluation = record_evaluation()
     broker.refuses = lambda _topic, body: content_of(body)["message"] == "2"
-    notifier.announce(evaluation, [eta_announcement(number) for number in (3, 2, 1)])
+    announce(notifier, evaluation, [eta_announcement(number) for number in (3, 2, 1)])
     assert [content_of(message.body)["message"] for message in broker.messages] == ["3"]
+
+
+def test_a_topic_that_refuses_keeps_no_other_topic_waiting(record_evaluation, notifier, broker):
+    evaluation = record_evaluation(source_topics=["forbidden", "good"])
+    broker.refuses = lambda topic, _body: topic == "forbidden"
+    announce(notifier, evaluation, [eta_announcement(number) for number in (3, 2, 1)])
+    assert [message.topic for message in broker.messages] == ["good"] * 3
+    broker.refuses = lambda _topic, _body: False
+    notifier.flush_all()
+    told = [message.body["payload"]["content"]["message"] for message in broker.messages]
+    assert told == ["3", "2", "1"] * 2
 
 
 def test_what_one_evaluation_waits_with_keeps_no_other_waiting(record_evaluation, notifier, broker):
     stuck = record_evaluation(source_topics=["stuck"])
     other = record_evaluation(eval_id=EVAL_ID.replace("4", "5"))
     broker.refuses = lambda topic, _body: topic == "stuck"
-    notifier.announce(stuck, [eta_announcement(1)])
-    notifier.announce(other, [eta_announcement(1)])
+    announce(notifier, stuck, [eta_announcement(1)])
+    announce(notifier, other, [eta_announcement(1)])
     notifier.flush_all()
     assert [message.topic for message in broker.messages] == ["budapp-notifications"]
 
@@ -293,7 +304,7 @@ def died_while_publishing(record_evaluation, outbox, notifier, broker, monkeypat
     def tell(announcement):
         evaluation = record_evaluation()
         broker.refuses = lambda _topic, _body: True
-        notifier.announce(evaluation, [announcement, status_announcement(WorkflowStatus.COMPLETED, "t")])
+        announce(notifier, evaluation, [announcement, status_announcement(WorkflowStatus.COMPLETED, "t")])
         broker.refuses = lambda _topic, _body: False
         assert outbox.claim_next(EVAL_ID).event == announcement.event
         now = outbox_module.utc_now
@@ -322,7 +333,7 @@ LAST = status_announcement(WorkflowStatus.COMPLETED, "t")
 def test_results_whose_fate_is_unknown_are_not_told_again_and_hold_nobody_back(record_evaluation, notifier, broker):
     evaluation = record_evaluation()
     broker.silent = True
-    notifier.announce(evaluation, [RESULTS, LAST])
+    announce(notifier, evaluation, [RESULTS, LAST])
     broker.silent = False
     notifier.flush_all()
     assert broker.told == ["results.COMPLETED", *["evaluate_model_status.COMPLETED"] * 2]
@@ -332,7 +343,7 @@ def test_the_timeline_does_not_say_that_somebody_was_told_who_may_not_have_been(
     record_evaluation, record, notifier, broker
 ):
     broker.silent = True
-    notifier.announce(record_evaluation(), [RESULTS])
+    announce(notifier, record_evaluation(), [RESULTS])
     entry = record.timeline.entries(EVAL_ID, 1, 9)[0]
     assert (entry.kind, entry.title) == ("notification", "budapp-notifications may not have been notified")
     assert entry.reason == "results COMPLETED"
@@ -340,7 +351,7 @@ def test_the_timeline_does_not_say_that_somebody_was_told_who_may_not_have_been(
 
 def test_results_that_were_refused_for_sure_are_told_later(record_evaluation, notifier, broker):
     broker.refuses = lambda _topic, _body: True
-    notifier.announce(record_evaluation(), [RESULTS, LAST])
+    announce(notifier, record_evaluation(), [RESULTS, LAST])
     broker.refuses = lambda _topic, _body: False
     notifier.flush_all()
     assert broker.told == ["results.COMPLETED", "evaluate_model_status.COMPLETED"]
@@ -348,7 +359,7 @@ def test_results_that_were_refused_for_sure_are_told_later(record_evaluation, no
 
 def test_nothing_is_claimed_before_there_is_a_connection(record_evaluation, outbox, notifier, broker):
     broker.away = True
-    notifier.announce(record_evaluation(), [RESULTS])
+    announce(notifier, record_evaluation(), [RESULTS])
     assert not outbox.claim_next(EVAL_ID).uncertain
 
 

@@ -14,7 +14,7 @@ from budeval.evals.services import evaluation_input
 from budeval.jobs.names import job_name
 from budeval.record import Record
 from budeval.record.record import ActiveEvaluation
-from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, job_names
+from tests.samples import EVAL_ID, NOW, SECRETS, a_sealer, an_evaluation, announce, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
 MONITOR_ID = f"{EVAL_ID}-monitor"
@@ -47,6 +47,9 @@ class Workflows:
     def raise_event(self, instance_id, event):
         self.events.append((instance_id, event))
 
+    def resume(self, instance_id):
+        self.events.append((instance_id, "resume"))
+
 
 @pytest.fixture
 def workflows():
@@ -67,6 +70,14 @@ def test_an_evaluation_is_silent_after_three_intervals_and_ten_seconds(poll_inte
         eval_id=EVAL_ID, attempt=1, status=WorkflowStatus.RUNNING, last_heard_at=NOW, poll_interval=poll_interval
     )
     assert is_silent(evaluation, NOW + timedelta(seconds=seconds)) is silent
+
+
+def test_one_that_is_to_be_cancelled_is_silent_after_ten_seconds_however_long_its_interval(record, record_evaluation):
+    record_evaluation(monitor=MonitorSettings(poll_interval=3600))
+    record.request_cancel(EVAL_ID, "api")
+    (evaluation,) = record.active()
+    assert not is_silent(evaluation, evaluation.last_heard_at + timedelta(seconds=10))
+    assert is_silent(evaluation, evaluation.last_heard_at + timedelta(seconds=11))
 
 
 def test_an_evaluation_that_was_heard_of_is_left_alone(pulse, workflows, record_evaluation):
@@ -116,12 +127,13 @@ def test_an_evaluation_that_somebody_suspended_is_left_alone(pulse, workflows, r
     assert record.view(EVAL_ID).status == "PENDING"
 
 
-def test_a_cancellation_that_got_lost_is_sent_again(pulse, workflows, record, record_evaluation):
+@pytest.mark.parametrize(("status", "more"), [("RUNNING", []), ("SUSPENDED", [(EVAL_ID, "resume")])])
+def test_a_cancellation_that_got_lost_is_sent_again(pulse, workflows, record, record_evaluation, status, more):
     record_evaluation()
     record.request_cancel(EVAL_ID, "api")
-    workflows.statuses[EVAL_ID] = "RUNNING"
+    workflows.statuses[EVAL_ID] = status
     pulse.beat(utc_now() + LATER)
-    assert workflows.events == [(EVAL_ID, "cancel"), (MONITOR_ID, "cancel")]
+    assert workflows.events == [(EVAL_ID, "cancel"), (MONITOR_ID, "cancel"), *more]
 
 
 ENDS = [
@@ -195,7 +207,7 @@ def test_what_fails_for_one_evaluation_keeps_it_from_no_other(pulse, workflows, 
 
 def test_a_beat_publishes_what_waits(pulse, notifier, broker, record_evaluation):
     broker.refuses = lambda _topic, _body: True
-    notifier.announce(record_evaluation(), [eta_announcement(1)])
+    announce(notifier, record_evaluation(), [eta_announcement(1)])
     broker.refuses = lambda _topic, _body: False
     pulse.beat(utc_now())
     assert broker.told == ["eta.RUNNING"]

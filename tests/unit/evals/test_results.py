@@ -88,6 +88,8 @@ INCOMPLETE = {
     "another run": ({"run_id": "run-b"}, "belongs to another run"),
     "another data set": ({"dataset_id": "piqa_gen"}, "belongs to another run"),
     "a time without a zone": ({"started_at": "2026-01-01T10:00:00"}, "started_at"),
+    "a time before all others": ({"started_at": "0001-01-01T00:00:00+14:00"}, "started_at"),
+    "a time after all others": ({"completed_at": "9999-12-31T23:59:59-14:00"}, "completed_at"),
     "an endless duration": ({"duration_seconds": float("inf")}, "duration_seconds"),
     "a negative duration": ({"duration_seconds": -1}, "duration_seconds"),
     "an over-long name": (score(dataset="x" * 257), "scores.0.dataset"),

@@ -1,9 +1,20 @@
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from budeval.commons.errors import ClusterUnreachable, DeploymentFailed, EvaluationNotFound, PublishFailed
+from budeval.commons.errors import (
+    ClusterUnreachable,
+    DeploymentFailed,
+    EvaluationNotFound,
+    PublishFailed,
+    SidecarUnavailable,
+)
 from budeval.commons.redaction import redactor
 from budeval.evals.models import ErrorInfo
-from budeval.evals.runtime import boundary
+from budeval.evals.publisher import dapr_settings
+from budeval.evals.runtime import WorkflowClient, boundary
+from tests.samples import EVAL_ID
 
 
 def failing(error):
@@ -65,3 +76,27 @@ def test_what_an_activity_answers_passes_unchanged():
     guarded = boundary(some_activity)
     assert guarded(None, 1) == {"seen": 1}
     assert guarded.__name__ == "some_activity"
+
+
+# ------------------------------------------------------------------ a sidecar that takes connections and says nothing
+
+
+@pytest.fixture
+def silent_sidecar(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(dapr_settings, "DAPR_GRPC_PORT", server.getsockname()[1])
+        monkeypatch.setattr(dapr_settings, "DAPR_API_TIMEOUT_SECONDS", None)
+        monkeypatch.setattr("budeval.evals.publisher.SIDECAR_CALL_SECONDS", 0.2)
+        yield
+
+
+def test_a_sidecar_that_says_nothing_is_not_waited_for_for_ever(silent_sidecar):
+    workflows = WorkflowClient()
+    asking = ThreadPoolExecutor(1)
+    try:
+        answer = asking.submit(workflows.status, EVAL_ID)
+        with pytest.raises(SidecarUnavailable):
+            answer.result(timeout=20)
+    finally:
+        workflows.close()
+        asking.shutdown()

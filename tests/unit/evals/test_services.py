@@ -8,24 +8,41 @@ from budeval.record import Record
 from tests.samples import EVAL_ID, SECRETS, a_sealer, an_evaluation, job_names
 
 OTHER_ID = "555e4567-e89b-12d3-a456-426614174021"
+CLOSING_ID = f"{EVAL_ID}-closing"
+CANCELS = [("cancel", EVAL_ID), ("cancel", f"{EVAL_ID}-monitor")]
 
 
 class Workflows:
     """Remembers what it was asked for; ``away``: nobody answers."""
 
     def __init__(self):
-        self.calls, self.away = [], False
+        self.calls, self.statuses, self.closings, self.away = [], {}, [], False
+
+    def status(self, instance_id):
+        self._answer()
+        return self.statuses.get(instance_id)
 
     def schedule(self, evaluation):
         self._note(("schedule", evaluation.eval_id))
+        self.statuses[evaluation.eval_id] = "RUNNING"
+
+    def schedule_closing(self, closing):
+        self.closings.append(closing)
+        self.statuses[CLOSING_ID] = "RUNNING"
+
+    def resume(self, instance_id):
+        self._note(("resume", instance_id))
 
     def raise_event(self, instance_id, event):
         self._note((event, instance_id))
 
     def _note(self, call):
+        self._answer()
+        self.calls.append(call)
+
+    def _answer(self):
         if self.away:
             raise SidecarUnavailable("nobody answers")
-        self.calls.append(call)
 
 
 @pytest.fixture
@@ -70,6 +87,52 @@ def test_a_cancellation_is_recorded_before_it_is_sent(service, record, workflows
     workflows.away = True
     assert service.cancel(EVAL_ID, by="api").cancelled_by == "api"
     assert record.cancel_requested(EVAL_ID)
+
+
+def test_a_cancellation_reaches_the_workflow_however_often(service, workflows):
+    start(service)
+    for _ in range(2):
+        service.cancel(EVAL_ID, by="api")
+    assert workflows.calls == [("schedule", EVAL_ID), *CANCELS, *CANCELS]
+
+
+def test_what_has_no_workflow_yet_gets_one_that_is_cancelled_at_once(service, workflows):
+    workflows.away = True
+    start(service)
+    workflows.away = False
+    service.cancel(EVAL_ID, by="api")
+    assert workflows.calls == [("schedule", EVAL_ID), *CANCELS]
+
+
+def test_a_workflow_that_somebody_suspended_is_resumed_to_be_cancelled(service, workflows):
+    start(service)
+    workflows.statuses[EVAL_ID] = "SUSPENDED"
+    service.cancel(EVAL_ID, by="api")
+    assert workflows.calls == [("schedule", EVAL_ID), *CANCELS, ("resume", EVAL_ID)]
+
+
+@pytest.mark.parametrize("status", ["TERMINATED", "FAILED", "COMPLETED"])
+def test_what_a_workflow_that_ended_without_a_word_left_is_cleared_at_a_cancel(service, workflows, status):
+    start(service)
+    workflows.statuses[EVAL_ID] = status
+    for _ in range(2):
+        service.cancel(EVAL_ID, by="api")
+    (closing,) = workflows.closings
+    assert closing.evaluation == evaluation_input(an_evaluation())
+    assert (closing.status, closing.error.reason) == ("TERMINATED", "Cancelled")
+    assert workflows.calls == [("schedule", EVAL_ID), ("wake", CLOSING_ID)]
+
+
+def test_an_end_that_comes_while_it_is_cancelled_needs_no_other(service, record, workflows, monkeypatch):
+    start(service)
+
+    def ended(_instance_id):
+        record.finish(EVAL_ID, WorkflowStatus.COMPLETED)
+        return "COMPLETED"
+
+    monkeypatch.setattr(workflows, "status", ended)
+    assert service.cancel(EVAL_ID, by="api").status == "COMPLETED"
+    assert workflows.closings == []
 
 
 def test_what_nobody_asked_for_can_neither_be_shown_nor_cancelled(service):

@@ -60,6 +60,17 @@ def test_a_server_in_trouble_may_recover(status):
         judge(version=failure(status))
 
 
+@pytest.mark.parametrize("status", [200, 201, 404, 400])
+def test_what_is_no_api_server_is_told_as_such_and_nothing_is_said_of_a_namespace(status):
+    with pytest.raises(ClusterNotReady, match="no Kubernetes API server") as caught:
+        judge(version=failure(status, "<html>"), namespace=failure(404))
+    assert "namespace" not in caught.value.detail
+
+
+def test_a_version_that_may_not_be_seen_is_nothing_in_the_way():
+    assert judge(version=failure(403)).server_version == "unknown"
+
+
 def test_a_missing_namespace_is_named():
     with pytest.raises(ClusterNotReady, match="namespace development does not exist"):
         judge(namespace=failure(404), volume_claim=failure(404))

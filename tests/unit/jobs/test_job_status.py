@@ -230,6 +230,36 @@ def test_a_disrupted_pod_needs_no_action():
     assert (status.reason, status.fatal) == ("PreemptionByScheduler", False)
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+@pytest.mark.parametrize("reason", ["DeletionByTaintManager", "PreemptionByScheduler", "EvictionByEvictionAPI"])
+def test_a_pod_that_its_node_gives_up_says_so_before_it_has_ended(phase, reason):
+    # Of a lost node it never ends by itself, and no other pod is made before it has.
+    lost = condition("DisruptionTarget", reason, "Taint manager: deleting due to NoExecute taint", since=LONG_AGO)
+    running = {"running": True, "ready": True, "waiting": None, "terminated": None}
+    status = job_status(job(active=0), [pod(phase, running, conditions=[lost], deleted=LONG_AGO)], NOW)
+    assert (status.status, status.reason, status.fatal) == (JobState.PENDING, reason, False)
+    assert "removed from the cluster" in status.resolution
+
+
+@pytest.mark.parametrize(("since", "reason"), [(JUST_NOW, None), (LONG_AGO, "NodeNotReady")])
+def test_a_running_pod_that_is_not_ready_has_lost_its_node(since, reason):
+    running = {"running": True, "ready": True, "waiting": None, "terminated": None}
+    not_ready = condition("Ready", since=since, status="False")
+    status = job_status(job(active=1, ready=0), [pod("Running", running, conditions=[not_ready])], NOW)
+    assert (status.reason, status.fatal) == (reason, False)
+
+
+@pytest.mark.parametrize(("prepared", "words"), [("False", "sandbox"), ("True", "may still be pulled")])
+def test_a_pod_without_its_sandbox_is_told_apart_from_a_slow_pull(prepared, words):
+    conditions = [
+        condition("PodReadyToStartContainers", since=LONG_AGO, status=prepared),
+        condition("ContainersReady", "ContainersNotReady", since=LONG_AGO, status="False"),
+    ]
+    status = job_status(job(active=1), [pod("Pending", waiting("ContainerCreating"), conditions=conditions)], NOW)
+    assert (status.reason, status.fatal) == ("ContainerCreating", False)
+    assert words in f"{status.message} {status.resolution}"
+
+
 @pytest.mark.parametrize(
     "message",
     [

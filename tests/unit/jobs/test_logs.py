@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -5,15 +6,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from budeval.jobs.logs import (
+    MARK_PATTERN,
     SEAM_LINES,
     LogLine,
     LogPosition,
     advanced,
+    behind_mark,
     behind_seam,
     last_lines,
+    mark_of,
     parse_duration,
     parse_lines,
     printable_text,
+    second_of,
     select,
     stamped,
     unread,
@@ -259,3 +264,51 @@ def test_a_reader_that_prints_nonsense_brings_nothing(printed):
     found = parse_log_file(printed, "run-a")
     assert found.text is None
     assert found.message
+
+
+# ---------------------------------------------------------------- going on behind a line
+
+
+MARKED = {
+    "the line itself": ([A, B, C, D], B, [C, D]),
+    "the last line": ([A, B], B, []),
+    "of equal words the one at the same time": (
+        [at(1, 0, "x"), at(2, 0, "x"), at(3, 0, "x")],
+        at(2, 0, "x"),
+        [at(3, 0, "x")],
+    ),
+    "of equal words at one time the last": ([at(1, 0, "x"), at(1, 0, "x"), B], at(1, 0, "x"), [B]),
+    "the file has it a little earlier": (
+        [at(1, 0, "x"), at(1, 10**6, "y")],
+        at(1, 2 * 10**6, "x"),
+        [at(1, 10**6, "y")],
+    ),
+    "the file has it a little later": ([at(1, 5 * 10**6, "x"), at(2, 0, "y")], at(1, 0, "x"), [at(2, 0, "y")]),
+    "progress is indented in the pod": ([at(1, 0, '{"budeval": 1}'), C], at(1, 0, '  {"budeval": 1}'), [C]),
+    "it is gone, and what is later counts": ([A, at(2, 7000)], at(2, 5000), [at(2, 7000)]),
+    "it is gone, and so is all that is later": ([A, B], C, []),
+    "equal words long ago are another line": ([at(1, 0, "x"), at(40, 0, "y")], at(30, 0, "x"), [at(40, 0, "y")]),
+    "lines without a time stay with those before": ([A, LogLine("", "more"), C], A, [LogLine("", "more"), C]),
+    "nothing is there": ([], A, []),
+}
+
+
+@pytest.mark.parametrize(("lines", "marked", "rest"), MARKED.values(), ids=MARKED)
+def test_a_reader_goes_on_behind_the_line_that_it_has(lines, marked, rest):
+    assert lines[behind_mark(lines, mark_of(marked)) :] == rest
+
+
+def test_a_mark_has_a_time_and_no_word_of_the_line():
+    mark = mark_of(LogLine("2026-01-01T12:00:02.123456789+02:00", "canary"))
+    assert mark.startswith("2026-01-01T10:00:02.123456Z/")
+    assert re.match(MARK_PATTERN, mark)
+    assert (second_of(mark), second_of("")) == ("2026-01-01T10:00:02Z", None)
+
+
+@pytest.mark.parametrize("stamp", ["", "yesterday", "2026-01-01T10:00:00", "0001-01-01T00:00:00+23:59"])
+def test_a_line_without_a_usable_time_has_no_mark(stamp):
+    assert mark_of(LogLine(stamp, "x")) == ""
+
+
+def test_a_mark_that_is_no_time_says_nothing():
+    assert behind_mark([A, B], f"2026-99-99T99:99:99.000000Z/{'0' * 16}") == 0

@@ -65,6 +65,15 @@ def test_links_and_pipes_are_not_followed(tmp_path):
     assert results["run-b"].error == "result.json is no regular file"
 
 
+def test_a_link_instead_of_a_directory_is_not_followed(tmp_path):
+    put(tmp_path, "elsewhere", CONTENT)
+    (tmp_path / "run-a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "run-b").symlink_to("/")
+    results, _ = read(tmp_path, ["run-a", "run-b"])
+    assert [results[name].content for name in ("run-a", "run-b")] == [None, None]
+    assert "cannot be read" in results["run-a"].error
+
+
 def test_a_result_over_the_limit_is_refused(tmp_path):
     put(tmp_path, "run-a", b"x" * (MAXIMUM_RESULT_BYTES + 1))
     results, _ = read(tmp_path, ["run-a"])
