@@ -76,10 +76,14 @@ def export_for_docker(settings: Settings, source: str, reference: str, archive: 
         reference: the name it is to be loaded under.
     """
     with _build_lock(settings):
-        if source.startswith("oci-archive:"):
-            source = run([*_buildah_command(settings), "pull", "--quiet", source], timeout=300, env=_environment())
-        target = f"docker-archive:{archive}:{reference}"
-        _buildah(settings, "docker-archive", "push", source.strip(), target)
+        # By way of a container: docker-archive knows no zstd, and a plain copy would keep it.
+        command = [*_buildah_command(settings), "from", "--pull-never", source]
+        container = run(command, timeout=BUILD_TIMEOUT_SECONDS, env=_environment()).strip()
+        try:
+            target = f"docker-archive:{archive}:{reference}"
+            _buildah(settings, "docker-archive", "commit", "--format", "docker", container, target)
+        finally:
+            _buildah(settings, "docker-archive-end", "rm", container)
 
 
 def _archive(settings: Settings, image: Image) -> Path:

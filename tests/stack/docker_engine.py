@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,15 +129,15 @@ def signal_inside(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 
 def remove_cgroups(name: str, timeout: float = 10) -> None:
-    """Remove the engine's cgroup from every hierarchy."""
+    """Remove the engine's cgroup from every hierarchy, with what still runs in it: a build that was cut off."""
     deadline = time.monotonic() + timeout
     while folders := sorted(CGROUPS.glob(f"**/{name}"), key=lambda path: len(path.parts)):
-        for folder in folders:
-            for inner, _, _ in os.walk(folder, topdown=False):
-                try:
-                    Path(inner).rmdir()
-                except OSError:
-                    time.sleep(0.05)
+        for inner in [Path(inner) for folder in folders for inner, _, _ in os.walk(folder, topdown=False)]:
+            with suppress(OSError):
+                for pid in (inner / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                inner.rmdir()
+        time.sleep(0.05)
         assert time.monotonic() < deadline, f"cgroups stay: {folders}"
 
 
