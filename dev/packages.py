@@ -21,6 +21,7 @@ MODEL_PACKAGES = ("libgomp1",)
 CLIENT_PACKAGES = ("curl",)
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+UNITS = Path("/etc/systemd/system")
 POLICY_TEXT = "#!/bin/sh\n# For as long as budeval's local stack installs packages.\nexit 101\n"
 INTERRUPTED = Path("/var/lib/dpkg/updates")
 """Where dpkg keeps what it is at; empty unless it was killed, or works right now."""
@@ -94,5 +95,5 @@ def _no_services() -> Iterator[None]:
 
 
 def _enabled_units() -> set[str]:
-    """Services that start at boot."""
-    return {unit.name for unit in Path("/etc/systemd/system/multi-user.target.wants").glob("*.service")}
+    """What starts at boot: services, and sockets that start one as soon as somebody connects."""
+    return {unit.name for kind in ("multi-user", "sockets") for unit in UNITS.glob(f"{kind}.target.wants/*.*")}

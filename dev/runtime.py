@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dev import files, probes
@@ -21,31 +21,56 @@ INIT_PLACEMENT_PORT, INIT_SCHEDULER_PORT, INIT_REDIS_PORT = 50005, 50006, 6379
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where daprd is and which ports its companions have."""
+    """Where Dapr's programs are, which ports its companions have, and which of all that is the stack's own."""
 
-    daprd: Path
+    binaries: Path
+    """Folder with daprd, and with placement and scheduler where they are started."""
     placement_port: int
     scheduler_port: int
     redis_port: int
-    ours: bool
-    """False: placement, scheduler and Redis are somebody else's and are neither started nor stopped."""
+    built: bool = True
+    """False: the programs are those of `dapr init`, and none is built."""
+    starts_companions: bool = True
+    """False: placement and scheduler are somebody else's and are neither started nor stopped."""
+    starts_redis: bool = True
+    """The same for Redis."""
+
+    @property
+    def daprd(self) -> Path:
+        return self.binaries / "daprd"
 
 
-def find_initialised(home: Path) -> Runtime | None:
-    """The runtime of `dapr init`, where it is complete and running."""
-    daprd = home / ".dapr" / "bin" / "daprd"
-    if not os.access(daprd, os.X_OK):
-        return None
-    answering = (probes.tcp(INIT_PLACEMENT_PORT), probes.tcp(INIT_SCHEDULER_PORT), probes.redis(INIT_REDIS_PORT))
-    if not all(probes.passes(probe) for probe in answering):
-        return None
-    return Runtime(daprd, INIT_PLACEMENT_PORT, INIT_SCHEDULER_PORT, INIT_REDIS_PORT, ours=False)
+def choose_runtime(settings: Settings, home: Path, build: Path) -> Runtime:
+    """The runtime with as much of `dapr init` in it as is there.
+
+    With Docker, `dapr init` leaves daprd and running containers: all are used, and Redis too where it runs (an
+    installation from a bundle has none). `dapr init --slim` leaves three programs and starts none: the stack does. What
+    is left when the containers are gone, daprd alone, is not mixed with companions of another version.
+
+    Args:
+        home: where `.dapr` is looked for.
+        build: folder of the stack's own build.
+    """
+    ports, theirs = settings.ports, home / ".dapr" / "bin"
+    own = Runtime(build, ports.placement, ports.scheduler, ports.redis)
+    if settings.own_dapr or not _has(theirs, "daprd"):
+        return own
+    if all(probes.passes(probes.tcp(port)) for port in (INIT_PLACEMENT_PORT, INIT_SCHEDULER_PORT)):
+        running = replace(
+            own,
+            binaries=theirs,
+            built=False,
+            placement_port=INIT_PLACEMENT_PORT,
+            scheduler_port=INIT_SCHEDULER_PORT,
+            starts_companions=False,
+        )
+        has_redis = probes.passes(probes.redis(INIT_REDIS_PORT))
+        return replace(running, redis_port=INIT_REDIS_PORT, starts_redis=False) if has_redis else running
+    return replace(own, binaries=theirs, built=False) if _has(theirs, "placement", "scheduler") else own
 
 
-def own_runtime(settings: Settings, binaries: Path) -> Runtime:
-    """The runtime the stack starts itself."""
-    ports = settings.ports
-    return Runtime(binaries / "daprd", ports.placement, ports.scheduler, ports.redis, ours=True)
+def _has(folder: Path, *programs: str) -> bool:
+    return all(os.access(folder / program, os.X_OK) for program in programs)
 
 
 def placement(settings: Settings, binaries: Path) -> Program:
@@ -114,7 +139,7 @@ def arrange_for_cli(settings: Settings, runtime: Runtime) -> Path:
     """
     home = settings.state / "dapr"
     options = dict(LOOPBACK)
-    if not runtime.ours or not settings.default_ports:
+    if not runtime.starts_companions or not settings.default_ports:
         options |= _companions(runtime)
     script = f'#!/bin/sh\nexec "{runtime.daprd}" "$@" {" ".join(_arguments(options))}\n'
     files.write(home / ".dapr" / "bin" / "daprd", script, 0o755)

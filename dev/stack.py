@@ -63,8 +63,8 @@ class Stack:
     @cached_property
     def runtime(self) -> Runtime:
         """The Dapr runtime in use."""
-        found = None if self.settings.own_dapr else runtime.find_initialised(Path.home())
-        return found or runtime.own_runtime(self.settings, gobuild.binary_directory(self.settings, gobuild.DAPR))
+        build = gobuild.binary_directory(self.settings, gobuild.DAPR)
+        return runtime.choose_runtime(self.settings, Path.home(), build)
 
     @cached_property
     def node(self) -> Node:
@@ -86,17 +86,16 @@ class Stack:
         return [*self._messaging_parts(), *self._cluster_parts(), *self._model_parts()]
 
     def _messaging_parts(self) -> list[Part]:
-        if not self.runtime.ours:
-            return []
-        settings, ports = self.settings, self.settings.ports
-        binaries = gobuild.binary_directory(settings, gobuild.DAPR)
-        return [
-            Part("redis", lambda: redis.program(settings), probes.redis(ports.redis), "redis"),
-            Part("placement", lambda: runtime.placement(settings, binaries), _health(ports.placement_health), "dapr"),
+        settings, ports, chosen = self.settings, self.settings.ports, self.runtime
+        programs = chosen.binaries
+        companions = [
+            Part("placement", lambda: runtime.placement(settings, programs), _health(ports.placement_health), "dapr"),
             Part(
-                "dapr-scheduler", lambda: runtime.scheduler(settings, binaries), _health(ports.scheduler_health), "dapr"
+                "dapr-scheduler", lambda: runtime.scheduler(settings, programs), _health(ports.scheduler_health), "dapr"
             ),
         ]
+        broker = Part("redis", lambda: redis.program(settings), probes.redis(ports.redis), "redis")
+        return [*([broker] if chosen.starts_redis else []), *(companions if chosen.starts_companions else [])]
 
     def _cluster_parts(self) -> list[Part]:
         if not self._starts_cluster:
@@ -176,12 +175,12 @@ class Stack:
 
     def _install(self, groups: Sequence[str]) -> None:
         wanted: list[str] = [*packages.CLIENT_PACKAGES]
-        if "redis" in groups and self.runtime.ours:
+        if "redis" in groups and self.runtime.starts_redis:
             wanted += packages.REDIS_PACKAGES
         if {"api", "node"} & set(groups) and self._starts_cluster:
             wanted += packages.NODE_PACKAGES
         packages.ensure_packages(self.settings, wanted)
-        if "dapr" in groups and self.runtime.ours:
+        if "dapr" in groups and self.runtime.built:
             gobuild.ensure_programs(self.settings, gobuild.DAPR)
             gobuild.ensure_programs(self.settings, gobuild.DAPR_CLI)
         if "api" in groups:
@@ -272,7 +271,7 @@ class Stack:
         }
         if self._starts_cluster:
             values |= environment.kubectl_environment(self.settings)
-        modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.ours else [])]
+        modules = [gobuild.KUBERNETES, *([gobuild.DAPR, gobuild.DAPR_CLI] if self.runtime.built else [])]
         programs = [gobuild.binary_directory(self.settings, module) for module in modules]
         path = [self.settings.root / ".venv" / "bin", *programs]
         home = runtime.arrange_for_cli(self.settings, self.runtime)

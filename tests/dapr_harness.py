@@ -22,7 +22,7 @@ import httpx
 import yaml
 from cryptography.fernet import Fernet
 
-from dev.gobuild import DAPR, GoModule, binary_directory
+from dev.gobuild import DAPR, GoModule, ensure_programs
 from dev.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,11 +42,8 @@ START_SECONDS = 30.0
 
 
 def program(module: GoModule, name: str) -> Path:
-    """A program that ``make up`` has built. Raises ``FileNotFoundError`` that says so when it has not."""
-    path = binary_directory(load_settings(), module) / name
-    if not path.exists():
-        raise FileNotFoundError(f"{name} is not built ({path}): run `make up` first")
-    return path
+    """A program of the stack's own build, which ``make up`` leaves out where `dapr init` has put its own."""
+    return ensure_programs(load_settings(), module) / name
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

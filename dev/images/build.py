@@ -68,6 +68,24 @@ def ensure_base(settings: Settings) -> str:
         return _ensure_base(settings)
 
 
+def export_for_docker(settings: Settings, source: str, reference: str, archive: Path) -> None:
+    """Write an image as `docker load` takes it.
+
+    Args:
+        source: a name in the image store, or an archive of `ensure_image` as `oci-archive:PATH`.
+        reference: the name it is to be loaded under.
+    """
+    with _build_lock(settings):
+        # By way of a container: docker-archive knows no zstd, and a plain copy would keep it.
+        command = [*_buildah_command(settings), "from", "--pull-never", source]
+        container = run(command, timeout=BUILD_TIMEOUT_SECONDS, env=_environment()).strip()
+        try:
+            target = f"docker-archive:{archive}:{reference}"
+            _buildah(settings, "docker-archive", "commit", "--format", "docker", container, target)
+        finally:
+            _buildah(settings, "docker-archive-end", "rm", container)
+
+
 def _archive(settings: Settings, image: Image) -> Path:
     return _home(settings) / f"{image.name}-{image_hash(image, settings.root)}.tar"
 

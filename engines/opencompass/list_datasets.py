@@ -37,7 +37,12 @@ def _datasets() -> dict[str, dict[str, str | bool | list[str]]]:
             found[name] = {"kind": kind.value}
             if any(map(catalogue.is_scored_whole, datasets)):
                 found[name]["whole"] = True
-            for trait, values in {"paths": traits.data_paths(datasets), "metrics": traits.metrics(datasets)}.items():
+            told = {
+                "paths": traits.data_paths(datasets),
+                "metrics": traits.metrics(datasets),
+                "lacks": traits.lacking(datasets),
+            }
+            for trait, values in told.items():
                 if values:
                     found[name][trait] = values
     return found

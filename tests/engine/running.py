@@ -14,7 +14,7 @@ from typing import Any
 
 KEY = "sk-canary-5b0d1e7f"
 ENGINE = Path(__file__).resolve().parents[2] / "engines" / "opencompass"
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 200.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def command_lines() -> list[str]:
     return lines
 
 
-def wait_until(condition: Any, seconds: float = 60.0) -> None:
+def wait_until(condition: Any, seconds: float = 120.0) -> None:
     """Wait for `condition()`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 
+import pytest
+
 from tests.engine.endpoint_double import Asked, EndpointDouble, Reply, answer
 from tests.engine.running import KEY, Engine, command_lines, files_with
 
@@ -90,6 +92,19 @@ def test_hostile_values_and_the_key_reach_the_endpoint_and_nothing_else(engine: 
     assert not any(KEY in line for line in [*arguments, ended.stdout])
     assert files_with(KEY, engine.home) == []
     assert files_with("uid=0", engine.home) == []
+
+
+@pytest.mark.parametrize(("most", "asked"), [(1, 1), (5000, 12)])
+def test_a_limit_is_what_is_asked_at_most(engine: Engine, double: EndpointDouble, most: int, asked: int) -> None:
+    few = engine.home / "few"
+    shutil.copytree(engine.data / "data" / "siqa", few / "data" / "siqa")
+    for name in ("dev.jsonl", "dev-labels.lst"):
+        path = few / "data" / "siqa" / name
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:12]))
+    ended = Engine(engine.python, engine.home, few, engine.tokenizer).run(double.url, max_questions=most)
+    assert ended.exit_code == 0, ended.stdout
+    assert engine.result["questions"] == {"asked": asked, "answered": asked, "failed": 0}
+    assert len(double.questions) == asked
 
 
 def test_another_version_of_the_data_has_another_checksum(engine: Engine, double: EndpointDouble) -> None:

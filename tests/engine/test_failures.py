@@ -16,12 +16,16 @@ MODEL_MISSING = error(404, "The model `test-model` does not exist")
 RATE_LIMITED = error(429, "Rate limit reached")
 BROKEN = error(503, "upstream is down")
 CUT_OFF = Reply(status=None)
+ELSEWHERE = Reply(307, headers={"Location": "http://127.0.0.1:1/v1/chat/completions"})
 
 CAUSES = [
     pytest.param(UNAUTHORIZED, "EndpointUnauthorized", 10, id="unauthorized"),
     pytest.param(MODEL_MISSING, "ModelNotFound", 10, id="model-missing"),
     pytest.param(RATE_LIMITED, "EndpointRateLimited", 20, id="rate-limited"),
     pytest.param(CUT_OFF, "EndpointUnreachable", 20, id="cut-off"),
+    pytest.param(Reply(body="<html>sign in</html>"), "EndpointUnreachable", 20, id="html"),
+    pytest.param(ELSEWHERE, "InvalidConfiguration", 10, id="redirect"),
+    pytest.param(error(401, f"lone \ud800 {KEY}"), "EndpointUnauthorized", 10, id="hostile-words"),
 ]
 
 
@@ -69,7 +73,8 @@ def test_a_retry_asks_only_what_is_missing(engine: Engine, double: EndpointDoubl
     double.behave = lambda _: answer("A")
     second = engine.run(double.url, max_questions=20, parameters={"batch_size": 4})
     assert (second.reason, second.exit_code) == ("Completed", 0), second.stdout
-    assert ("inference", 7, 20) in second.progress or ("inference", 20, 20) in second.progress
+    # What is known is told within the first second, so no less than it is told after the phase began.
+    assert min(done for phase, done, _ in second.progress if phase == "inference" and done) >= 7
     assert len(double.answered) == 20 + 1  # and the probe
     assert {count for text, count in double.answered.items() if text != "Hello"} == {1}
 
@@ -139,6 +144,47 @@ def test_a_child_killed_for_its_memory_is_told_as_such_and_resumed(engine: Engin
     assert len(double.questions) == 4 + 3
 
 
+def test_a_kill_of_everything_in_mid_write_costs_no_answer(engine: Engine, double: EndpointDouble) -> None:
+    held = Held(number=4)
+    double.behave = held
+    with engine.running(double.url) as process:
+        wait_until(held.reached.is_set)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=15)
+    held.release.set()
+    with (engine.workspace / "answers.jsonl").open("a") as journal:
+        journal.write('{"question": "0123456789abcdef", "number": 1, "ans')
+    before = [asked.text for asked in double.questions]
+    second = engine.run(double.url)
+    assert second.reason == "Completed", second.stdout
+    # The one in flight was asked and not answered.
+    assert double.questions[4].text == before[3]
+    assert len(double.questions) == 4 + 3
+
+
+def test_the_key_is_not_where_code_that_the_model_wrote_could_read_it(engine: Engine, double: EndpointDouble) -> None:
+    held = Held(number=2)
+    double.behave = held
+    with engine.running(double.url) as process:
+        wait_until(held.reached.is_set)
+        (child,) = children(process.pid)
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        held.release.set()
+        process.communicate(timeout=60)
+    assert b"COMPASS_DATA_CACHE" in environment
+    assert KEY.encode() not in environment
+
+
+def test_leftovers_in_the_place_of_output_are_not_followed(engine: Engine, double: EndpointDouble) -> None:
+    elsewhere = engine.home / "elsewhere"
+    elsewhere.mkdir()
+    (engine.workspace / "opencompass").mkdir(parents=True)
+    (engine.workspace / "opencompass" / "run").symlink_to(elsewhere)
+    ended = engine.run(double.url)
+    assert (ended.reason, ended.exit_code) == ("EngineFailed", 20)
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_sigterm_ends_the_run_soon_and_keeps_the_answers(engine: Engine, double: EndpointDouble) -> None:
     held = Held(number=4)
     double.behave = held
@@ -182,6 +228,8 @@ def test_data_that_is_not_on_the_volume_is_told_and_not_downloaded(engine: Engin
         pytest.param({"dataset_id": "siqa_ppl"}, "InvalidConfiguration", id="needs-probabilities"),
         pytest.param({"dataset_id": "aime2024_llmjudge_gen"}, "InvalidConfiguration", id="needs-a-judge"),
         pytest.param({"dataset_id": "humaneval_gen"}, "InvalidConfiguration", id="cut-where-it-can-not-be"),
+        pytest.param({"dataset_id": "livecodebench_gen"}, "InvalidConfiguration", id="would-be-scored-wrongly"),
+        pytest.param({"dataset_id": "IFBench_gen"}, "DatasetMissing", id="would-be-scored-wrongly-without-more-data"),
     ],
 )
 def test_what_can_not_be_evaluated_is_refused(

@@ -50,8 +50,9 @@ def test_data_sets_are_loaded_as_a_run_would(look: Any, real_model: str) -> None
 def test_every_data_set_that_is_there_is_found_among_all_that_are_known(look: Any, data: Path) -> None:
     paths = get_engine("opencompass").data_paths()
     report = look(Questions(inventory=paths, datasets=["siqa_gen", "gsm8k_gen"]))
-    assert {"siqa_gen", "piqa_gen", "humaneval_gen", "IFBench_gen", "SuperGLUE_BoolQ_gen"} <= set(report.present)
-    assert "gsm8k_gen" not in report.present
+    assert {"siqa_gen", "piqa_gen", "humaneval_gen", "SuperGLUE_BoolQ_gen"} <= set(report.present)
+    # Of IFBench the questions are there, and not what its scorer needs.
+    assert not {"gsm8k_gen", "IFBench_gen"} & set(report.present)
     assert set(report.datasets) == {"siqa_gen"}
 
 

@@ -4,8 +4,10 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
-from tests.stack.second_stack import SecondStack
+from dev.kubernetes.cluster import in_namespace
+from tests.stack.second_stack import ROOT, SecondStack
 
 
 @pytest.fixture
@@ -44,3 +46,27 @@ def test_cluster_setup_makes_namespace_identity_and_claim(
         "auth", "can-i", "create", "jobs", "-n", "elsewhere", f"--kubeconfig={kubeconfig}"
     )
     assert asked.stdout.strip() == "yes", asked.stderr
+
+
+def test_cluster_setup_leaves_a_claim_with_a_volume_of_ones_own_as_it_is(
+    doomed_stack: SecondStack, second_stack: SecondStack, own_cluster: dict[str, str]
+) -> None:
+    """As the guide has it for kind, whose storage class would refuse the claim of a cluster of one's own."""
+    volume, claim = yaml.safe_load_all((ROOT / "manifests" / "local" / "volume.yaml").read_text())
+    volume["metadata"]["name"] = claim["spec"]["volumeName"] = "by-the-user"
+    namespace = yaml.safe_load((ROOT / "manifests" / "namespace.yaml").read_text())
+    applied = second_stack.kubectl(
+        "apply",
+        "-f",
+        "-",
+        stdin=yaml.safe_dump_all(in_namespace(part, "by-the-user") for part in (namespace, volume, claim)),
+    )
+    assert applied.returncode == 0, applied.stderr
+
+    doomed_stack.dev("cluster-setup", **{**own_cluster, "BUDEVAL_NAMESPACE": "by-the-user"})
+
+    query = "jsonpath={.spec.volumeName} {.status.phase}"
+    wait = ["wait", "--for=jsonpath={.status.phase}=Bound", "pvc/budeval-data", "-n", "by-the-user", "--timeout=30s"]
+    assert second_stack.kubectl(*wait).returncode == 0
+    shown = second_stack.kubectl("get", "pvc", "budeval-data", "-n", "by-the-user", "-o", query)
+    assert shown.stdout == "by-the-user Bound"

@@ -36,6 +36,14 @@ def dataset_kinds() -> dict[str, str]:
     return {name: entry["kind"] for name, entry in _catalogue().items()}
 
 
+def _why_unusable(entry: dict[str, Any]) -> str | None:
+    """Why no run of this data set can have true scores; None: it can."""
+    lacks: list[str] = entry.get("lacks", [])
+    if lacks:
+        return f"is scored with Python packages that the engine image lacks: {', '.join(lacks)}"
+    return _UNUSABLE.get(entry["kind"])
+
+
 class OpenCompass:
     """See :class:`budeval.engines.base.Engine`."""
 
@@ -52,17 +60,17 @@ class OpenCompass:
             DatasetInfo(
                 dataset_id=name,
                 engine=self.name,
-                kind=kind,
-                usable=kind not in _UNUSABLE,
+                kind=entry["kind"],
+                usable=_why_unusable(entry) is None,
                 whole=self.is_scored_whole(name),
-                metrics=_catalogue()[name].get("metrics", []),
+                metrics=entry.get("metrics", []),
             )
-            for name, kind in sorted(dataset_kinds().items())
+            for name, entry in sorted(_catalogue().items())
         ]
 
     def data_paths(self) -> dict[str, list[str]]:
         """From OpenCompass' own configurations."""
-        usable = {name: entry for name, entry in _catalogue().items() if entry["kind"] not in _UNUSABLE}
+        usable = {name: entry for name, entry in _catalogue().items() if _why_unusable(entry) is None}
         return {name: entry["paths"] for name, entry in usable.items() if "paths" in entry}
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -70,12 +78,13 @@ class OpenCompass:
         return Parameters.model_json_schema()
 
     def check_dataset(self, dataset_id: str) -> None:
-        """Raises ``UnknownDataset``, or ``ValueError`` when the data set cannot be run against a chat API."""
-        kind = dataset_kinds().get(dataset_id)
-        if kind is None:
-            raise UnknownDataset(dataset_id, sorted(name for name, known in dataset_kinds().items() if known == "gen"))
-        if kind in _UNUSABLE:
-            raise ValueError(f"data set {dataset_id!r} {_UNUSABLE[kind]}; choose one that generates and scores")
+        """Raises ``UnknownDataset``, or ``ValueError`` when no run of the data set can have true scores."""
+        entry = _catalogue().get(dataset_id)
+        if entry is None:
+            raise UnknownDataset(dataset_id, [each.dataset_id for each in self.datasets() if each.usable])
+        why = _why_unusable(entry)
+        if why is not None:
+            raise ValueError(f"data set {dataset_id!r} {why}; choose one that generates and scores")
 
     def is_scored_whole(self, dataset_id: str) -> bool:
         """Whether the scorer fails when questions are left out."""

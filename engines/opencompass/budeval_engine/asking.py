@@ -70,7 +70,11 @@ class Asking:
             return self.leave_out(str(refusal))
         if not completion.generated:
             return self.leave_out("The endpoint gave an empty answer, and nothing shows that the model meant it.")
-        self._journal.keep(place, completion.text)
+        try:
+            self._journal.keep(place, completion.text)
+        except OSError as error:
+            self._stopped = EngineError(Reason.ENGINE_FAILED, f"The answers can't be kept: {error.strerror}.")
+            raise self._stopped from error
         return self._count(completion.text)
 
     def _ask(self, request: dict[str, object]) -> Completion:

@@ -1,5 +1,6 @@
 """Running the evaluation as a child process: its log, its events, its end."""
 
+import contextlib
 import os
 import selectors
 import signal
@@ -18,27 +19,36 @@ from budeval_engine.progress import Progress
 _SECONDS_TO_STOP = 10.0
 _POLL_SECONDS = 0.2
 _CHUNK = 65_536
+# A pipe holds as much as one chunk, and the first may have been begun before the end.
+_LAST_CHUNKS = 2
 
 
 class Child:
     """The child process of one attempt."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], cwd: str) -> None:
-        """Start `command`; it gets the environment and a pipe for events."""
+    def __init__(self, command: list[str], environment: Mapping[str, str], cwd: str, secret: str = "") -> None:
+        """Start `command`; it gets the environment, a pipe for events, and `secret` on its standard input alone."""
         self.state = ChildState()
         self._events, child_end = os.pipe()
         self._process = subprocess.Popen(
             command,
             env={**environment, DESCRIPTOR: str(child_end)},
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(child_end,),
         )
         os.close(child_end)
+        self._hand_over(secret)
         self._stopped_by = 0
         self._stop_at = float("inf")
+
+    def _hand_over(self, secret: str) -> None:
+        """Write `secret`, which fits into the pipe, and end the input."""
+        assert self._process.stdin is not None  # noqa: S101  (for the type checker: it is a pipe)
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(secret.encode())
 
     def forward_signals(self) -> None:
         """Hand SIGTERM and SIGINT on to the child, which is killed when it has not ended 10 seconds later."""
@@ -62,8 +72,10 @@ class Child:
                 progress.tell(self.state.phase, self.state.done, self.state.total)
                 if time.monotonic() > self._stop_at:
                     self._process.kill()
-            while self._copy(selector, 0.0):
-                pass
+            # A process that the child left behind may go on talking: what the child itself said is in the pipes by now.
+            for _ in range(_LAST_CHUNKS):
+                if not self._copy(selector, 0.0):
+                    break
         progress.tell(self.state.phase, self.state.done, self.state.total)
         self._raise_unless_complete(self._process.returncode)
 

@@ -12,7 +12,7 @@ from budeval_engine.outcome import EngineError, Reason
 def missing(what: object) -> EngineError:
     """Return the error for data that is not on the volume."""
     return EngineError(
-        Reason.DATASET_MISSING, f"The data is not on the volume: {what}. Put it below datasets/data and start again."
+        Reason.DATASET_MISSING, f"The data is not on the volume: {what}. Put it below datasets/ and start again."
     )
 
 

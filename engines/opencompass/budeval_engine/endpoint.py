@@ -3,10 +3,12 @@
 import json
 import math
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -62,12 +64,18 @@ def excerpt(body: str, secret: str = "") -> str:
     """Return the error message inside a JSON body, or the beginning of any other, on one line and without `secret`."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     error = document.get("error", document) if isinstance(document, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
     # Masked before it is cut: of a key that was cut in two, nobody would recognise the first half.
-    return masked(" ".join((words if isinstance(words, str) else body).split()), secret)[:_EXCERPT] or "(nothing)"
+    words = masked(" ".join((words if isinstance(words, str) else body).split()), secret)[:_EXCERPT]
+    return _without_surrogates(words) or "(nothing)"
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which are valid JSON and break every file that they are written to."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def read_completion(body: str, secret: str = "") -> Completion:
@@ -77,15 +85,18 @@ def read_completion(body: str, secret: str = "") -> Completion:
     delivered apart from the answer is put before it, ended by `</think>`, as OpenCompass does.
     """
     document = _document(body, secret)
-    if "error" in document and not document.get("choices"):
+    error = document.get("error")
+    if error and not document.get("choices"):
+        code = error.get("code") if isinstance(error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:  # a gateway that passes on what it was answered
+            raise fault(code, body, secret)
         if _MODEL_MISSING.search(body):
             raise fault(404, body, secret)
         raise EngineError(Reason.ENDPOINT_UNREACHABLE, f"The endpoint answered with an error: {excerpt(body, secret)}.")
     choice = _first_choice(document)
     content, reasoning = _text_of(choice, "content"), _text_of(choice, "reasoning_content")
     text = f"{reasoning}</think>{content}" if reasoning and content else reasoning or content
-    # A lone surrogate is valid JSON and breaks every file that OpenCompass writes.
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = _without_surrogates(text)
     usage = document.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     ended = choice.get("finish_reason") == "stop" and isinstance(tokens, int) and tokens > 0
@@ -95,7 +106,7 @@ def read_completion(body: str, secret: str = "") -> Completion:
 def _document(body: str, secret: str) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EngineError(
             Reason.ENDPOINT_UNREACHABLE, f"The endpoint does not answer like an OpenAI API: {excerpt(body, secret)}."
         ) from error
@@ -123,6 +134,14 @@ def _never() -> bool:
     return False
 
 
+class _Answer(NamedTuple):
+    """What came back over HTTP."""
+
+    status: int
+    text: str
+    retry_after: str | None
+
+
 class EndpointClient:
     """Asks one model. Thread-safe; close it when done."""
 
@@ -131,7 +150,16 @@ class EndpointClient:
         if not re.fullmatch(r"[\x21-\x7e]*", key):
             raise EngineError(Reason.INVALID_CONFIGURATION, "The API key has characters that no HTTP header can carry.")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
+        self._client = httpx.Client(
+            headers=headers,
+            # The certificates that the image trusts, or those that SSL_CERT_FILE names.
+            verify=ssl.create_default_context(),
+            timeout=timeout,
+            # A thread that waited for a free connection would look like an endpoint that does not answer.
+            limits=httpx.Limits(max_connections=None),
+            follow_redirects=False,  # the key is for this host only
+        )
+        self._timeout = timeout
         self._key = key
         self._url = f"{base}/chat/completions"
         self._model = model
@@ -167,30 +195,33 @@ class EndpointClient:
 
     def _attempt(self, request: Mapping[str, Any]) -> Completion:
         try:
-            response = self._post(request)
-        except httpx.InvalidURL as error:
+            answer = self._post(request)
+        except (httpx.InvalidURL, UnicodeError) as error:  # a host name whose parts are empty or too long
             raise EngineError(Reason.INVALID_CONFIGURATION, f"model.endpoint is not a usable URL: {error}.") from error
         except httpx.HTTPError as error:
             raise _BusyError(_unreachable(error), None) from error
-        if len(response.content) > _TOO_LARGE:
-            raise QuestionRefused(f"The endpoint's answer is larger than {_TOO_LARGE} bytes.")
-        if response.status_code == 200:
-            return read_completion(response.text, self._key)
-        problem = fault(response.status_code, response.text, self._key)
-        if isinstance(problem, EngineError) and not problem.permanent:
-            raise _BusyError(problem, response.headers.get("retry-after"))
-        raise problem
+        try:
+            if answer.status == 200:
+                return read_completion(answer.text, self._key)
+            raise fault(answer.status, answer.text, self._key)
+        except EngineError as error:
+            if error.permanent:
+                raise
+            raise _BusyError(error, answer.retry_after) from error
 
-    def _post(self, request: Mapping[str, Any]) -> httpx.Response:
-        """Return the answer, of which no more is read than may be."""
+    def _post(self, request: Mapping[str, Any]) -> _Answer:
+        """Return the answer. Raises QuestionRefused when it is too large, httpx.ReadTimeout when it does not end."""
+        deadline = time.monotonic() + self._timeout  # httpx' own is for each piece of an answer, of which many may come
         body = bytearray()
         with self._client.stream("POST", self._url, json=request) as response:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > _TOO_LARGE:
-                    break
-        kept = {name: response.headers[name] for name in ("content-type", "retry-after") if name in response.headers}
-        return httpx.Response(response.status_code, headers=kept, content=bytes(body))
+                    raise QuestionRefused(f"The endpoint's answer is larger than {_TOO_LARGE} bytes.")
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout(f"the answer did not end within {self._timeout:g} s")
+        # JSON is UTF-8 whatever the header says.
+        return _Answer(response.status_code, body.decode("utf-8", "replace"), response.headers.get("retry-after"))
 
 
 class _BusyError(Exception):
@@ -203,11 +234,22 @@ class _BusyError(Exception):
 
     def wait(self, attempt: int) -> float:
         """Return seconds to wait: what the endpoint asked for, else doubling from half a second."""
-        try:
-            asked = float(self._retry_after or "")
-        except ValueError:
+        asked = _seconds(self._retry_after or "")
+        if asked is None:
             asked = 0.5 * 2.0**attempt
         return min(_LONGEST_WAIT, max(0.0, asked)) if math.isfinite(asked) else _LONGEST_WAIT
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Return the seconds that a Retry-After asks for: a number or a date; None for anything else."""
+    try:
+        return float(retry_after)
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _unreachable(error: httpx.HTTPError) -> EngineError:

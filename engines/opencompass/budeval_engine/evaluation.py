@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from budeval_engine import catalogue, data_access, run_config, session
+from budeval_engine import catalogue, data_access, run_config, session, traits
 from budeval_engine.asking import Tally
 from budeval_engine.endpoint import EndpointClient
 from budeval_engine.events import DESCRIPTOR, EventWriter
 from budeval_engine.journal import Journal
 from budeval_engine.layout import MODEL_COLUMN, OUTPUT_NAME, Layout
 from budeval_engine.outcome import EngineError, Reason
+from budeval_engine.secrecy import hide_process
 
 # Batches this many times the concurrency: OpenCompass waits for the slowest answer of each batch.
 _BATCHES_DEEP = 8
@@ -27,8 +28,9 @@ _MODEL_TYPE = "budeval_engine.endpoint_model.EndpointModel"
 
 def main() -> int:
     """Run the evaluation and report through the pipe; the exit status is 0 only when OpenCompass went through."""
+    hide_process()
     events = EventWriter(int(os.environ.pop(DESCRIPTOR)))
-    key = os.environ.pop("OPENAI_API_KEY", "")  # code that a model wrote may be run later on
+    key = sys.stdin.read()  # not from the environment, which code that a model wrote could read later on
     layout = Layout.from_environment()
     try:
         _evaluate(layout, run_config.load(layout.configuration), key, events)
@@ -69,9 +71,25 @@ def _datasets(config: run_config.RunConfig) -> list[Any]:
     if kind is not catalogue.Kind.GENERATE:
         needs = "a judge model" if kind is catalogue.Kind.JUDGE else "probabilities that a chat API does not tell"
         raise EngineError(Reason.INVALID_CONFIGURATION, f"{config.dataset_id} needs {needs}.")
+    refuse_wrong_scores(config.dataset_id, datasets)
     if config.max_questions is not None:
         catalogue.limit(datasets, config.max_questions)
     return datasets
+
+
+def refuse_wrong_scores(dataset_id: str, datasets: list[Any]) -> None:
+    """Raise EngineError where the scorer would go on without something that it needs, and call right answers wrong."""
+    lacking = traits.lacking(datasets)
+    if lacking:
+        packages = ", ".join(lacking)
+        raise EngineError(
+            Reason.INVALID_CONFIGURATION,
+            f"{dataset_id} is scored with Python packages that this image lacks: {packages}.",
+        )
+    root = Layout.from_environment().data
+    absent = [path for path in traits.scorer_paths(datasets) if not (root / path).is_dir()]
+    if absent:
+        raise data_access.missing(f"{dataset_id} is scored with {', '.join(absent)}")
 
 
 def count_questions(datasets: Iterable[Any]) -> Mapping[str, int]:
@@ -135,7 +153,8 @@ def _members(group: Mapping[str, Any]) -> Iterable[str]:
 
 def _remove_former_output(layout: Layout) -> None:
     """Start OpenCompass' output anew: what an earlier attempt learned is in the journal, failures are only in here."""
-    shutil.rmtree(layout.opencompass, ignore_errors=True)
+    if layout.opencompass.exists():
+        shutil.rmtree(layout.opencompass)
 
 
 def _infer(layout: Layout, config: run_config.RunConfig, key: str, plan: Path, events: EventWriter) -> None:
@@ -150,6 +169,7 @@ def _infer(layout: Layout, config: run_config.RunConfig, key: str, plan: Path, e
     try:
         _run_opencompass(plan, layout, "infer")
     finally:
+        session.end()
         events.asked(tally)
         client.close()
         journal.close()

@@ -8,6 +8,7 @@
 {"event": "data", "sha256": "..."}
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -92,10 +93,10 @@ class ChildState:
 
     def apply(self, line: str) -> None:
         """Take in one line; one that is no event is ignored, as code under evaluation may write there too."""
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            self._take(json.loads(line))
+
+    def _take(self, event: object) -> None:
         match event:
             case {"event": "questions", "datasets": dict(datasets)}:
                 self.questions = {str(name): int(count) for name, count in datasets.items()}

@@ -4,8 +4,10 @@ OpenCompass keeps a batch of answers only when all of the batch came. The journa
 that was answered is never asked twice, whatever ended the attempt: a line is either whole or, torn by a kill, ignored.
 """
 
+import errno
 import hashlib
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -25,12 +27,20 @@ class Journal:
         self._lock = threading.Lock()
         self._asked: Counter[str] = Counter()
         self._answers = dict(_read(path))
-        self._file = path.open("a", encoding="utf-8")
-        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            self._file.write("\n")
+        self._file = path.open("a+b", buffering=0)
+        if self._file.tell() and self._last_byte() != b"\n":
+            self._append(b"\n")
 
     def __len__(self) -> int:
         return len(self._answers)
+
+    def _last_byte(self) -> bytes:
+        self._file.seek(-1, os.SEEK_END)
+        return self._file.read(1)
+
+    def _append(self, content: bytes) -> None:
+        if self._file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""
@@ -48,12 +58,11 @@ class Journal:
         return self._answers.get(place)
 
     def keep(self, place: tuple[str, int], answer: str) -> None:
-        """Write down `answer`; once this returns, it outlives the process."""
+        """Write down `answer`; once this returns, it outlives the process. Raises OSError when the volume is full."""
         question, number = place
         line = json.dumps({"question": question, "number": number, "answer": answer})
         with self._lock:
-            self._file.write(line + "\n")
-            self._file.flush()
+            self._append(line.encode() + b"\n")
             self._answers[place] = answer
 
 

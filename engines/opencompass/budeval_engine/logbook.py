@@ -55,7 +55,7 @@ class Logbook:
     ) -> None:
         """Open the log at `path` for appending."""
         self._clock = clock
-        self._file = path.open("a", encoding="utf-8", errors="replace")
+        self._file = path.open("ab", buffering=0)
         self._room = _LARGEST_FILE - path.stat().st_size
         self._secret = secret
         self._console = console
@@ -70,14 +70,16 @@ class Logbook:
 
     def line(self, text: str) -> None:
         """Write one line of plain log; one that looks like a progress line is set apart by an indent."""
-        clean = masked(text.rstrip("\r\n"), self._secret)[:_LONGEST_LINE]
+        clean = masked(text.rstrip("\r\n"), self._secret)[:_LONGEST_LINE].encode("utf-8", "replace").decode("utf-8")
         self._console.write(f"  {clean}\n" if clean.lstrip().startswith(MARK) else f"{clean}\n")
         self._console.flush()
-        entry = f"{self._clock():%Y-%m-%dT%H:%M:%S.%fZ} {clean}\n"
-        self._room -= len(entry.encode("utf-8", "replace"))
+        entry = f"{self._clock():%Y-%m-%dT%H:%M:%S.%fZ} {clean}\n".encode()
+        self._room -= len(entry)
         if self._room > 0:
-            self._file.write(entry)
-            self._file.flush()
+            try:
+                self._file.write(entry)
+            except OSError:  # a full volume, which ends the run where something is lost by it
+                self._room = 0
 
     def progress(self, line: str) -> None:
         """Write one progress line to standard output only."""

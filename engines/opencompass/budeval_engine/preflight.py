@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from budeval_engine import catalogue, data_access
 from budeval_engine.endpoint import EndpointClient, QuestionRefused
-from budeval_engine.evaluation import count_questions
+from budeval_engine.evaluation import count_questions, refuse_wrong_scores
 from budeval_engine.layout import Layout
 from budeval_engine.logbook import masked
 from budeval_engine.outcome import EngineError, Reason
@@ -101,7 +101,9 @@ def look_at_dataset(name: str, files: Mapping[str, Path], report: Report) -> Non
     try:
         if name not in files:
             raise EngineError(Reason.DATASET_UNKNOWN, f"OpenCompass has no data set configuration {name!r}.")
-        counts = count_questions(catalogue.load(files[name]))
+        datasets = catalogue.load(files[name])
+        refuse_wrong_scores(name, datasets)
+        counts = count_questions(datasets)
     except EngineError as error:
         report.tell(dataset=name, reason=error.reason.value, message=error.message)
     except Exception as error:  # noqa: BLE001  (outermost boundary: a loader can raise anything)

@@ -30,6 +30,11 @@ def begin(session: Session) -> None:
     _current[:] = [session]
 
 
+def end() -> None:
+    """Forget the session, the key in it above all."""
+    _current.clear()
+
+
 def current() -> Session:
     """Return the session; there is always one when OpenCompass runs."""
     return _current[0]

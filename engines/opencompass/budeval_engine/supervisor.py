@@ -22,7 +22,10 @@ from budeval_engine.logbook import Logbook, masked
 from budeval_engine.outcome import EXIT_COMPLETED, EngineError, Reason
 from budeval_engine.progress import Progress
 from budeval_engine.run_config import RunConfig
+from budeval_engine.secrecy import hide_process
+from budeval_engine.traits import NLTK_DIRECTORY
 
+KEY_VARIABLE = "OPENAI_API_KEY"
 _LARGEST_TERMINATION_MESSAGE = 4096
 _LONGEST_MESSAGE = 1000
 # A probe that takes longer than this is a slow model, which the first question will find out as well.
@@ -57,8 +60,9 @@ class Ending:
 
 def main() -> int:
     """Run the mounted configuration and return the container's exit code."""
+    hide_process()
     layout = Layout.from_environment()
-    key = os.environ.get("OPENAI_API_KEY", "")
+    key = os.environ.get(KEY_VARIABLE, "")
     try:
         with Logbook(layout.log, key) as logbook:
             ending = _run(layout, key, logbook)
@@ -84,7 +88,9 @@ def _run(layout: Layout, key: str, logbook: Logbook) -> Ending:
         started_at = _first_start(layout.started)
         probe(config, key)
         # OpenCompass leaves things in its working directory that must not outlive the pod (sizes of data sets, say).
-        child = Child(evaluation_command(), {**os.environ, **_CHILD_SETTINGS}, str(layout.scratch))
+        environment = {**os.environ, **_CHILD_SETTINGS, "NLTK_DATA": str(layout.data / NLTK_DIRECTORY)}
+        environment.pop(KEY_VARIABLE, None)
+        child = Child(evaluation_command(), environment, str(layout.scratch), key)
         state = child.state
         child.forward_signals()
         child.follow(logbook, progress)
@@ -185,6 +191,11 @@ def _write(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name outlives the node, too
+    finally:
+        os.close(folder)
 
 
 def _utc(moment: datetime) -> str:

@@ -5,12 +5,12 @@ import subprocess
 from cryptography.fernet import Fernet
 
 from dev import environment
-from dev.runtime import Runtime, own_runtime
+from dev.runtime import Runtime
 from dev.settings import Settings
 
 
 def runtime(settings: Settings) -> Runtime:
-    return own_runtime(settings, settings.cache / "bin")
+    return Runtime(settings.cache / "bin", settings.ports.placement, settings.ports.scheduler, settings.ports.redis)
 
 
 def test_the_file_is_private_and_a_shell_reads_the_values_as_they_are(settings: Settings) -> None:

@@ -1,8 +1,9 @@
 """Questions and answers: what is asked, what is kept, what is counted."""
 
+import resource
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,32 @@ def test_ten_refusals_without_an_answer_end_the_asking(start: Start) -> None:
         for number in range(100):
             attempt.ask(str(number))
     assert len(attempt.client.asked) == 10
+
+
+@contextmanager
+def files_that_may_not_grow(limit: int) -> Iterator[None]:
+    """A limit of this process, which a write meets just as it meets the end of a volume."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_answer_that_can_not_be_kept_ends_the_asking_and_costs_no_other(start: Start, path: Path) -> None:
+    first = start(said)
+    first.ask("a")
+    with files_that_may_not_grow(path.stat().st_size + 20), pytest.raises(EngineError) as caught:
+        first.ask("b")
+    assert (caught.value.reason, caught.value.permanent) == (Reason.ENGINE_FAILED, False)
+    assert "can't be kept" in caught.value.message
+    with pytest.raises(EngineError):
+        first.ask("c")
+    assert first.client.asked == ["a", "b"]
+    second = start(said)
+    assert [second.ask(question) for question in "abc"] == ["a", "b", "c"]
+    assert second.client.asked == ["b", "c"]
 
 
 def test_threads_lose_and_repeat_nothing(start: Start) -> None:

@@ -56,6 +56,11 @@ def test_no_answer_that_is_no_answer_tells_the_key(body: str) -> None:
     assert "canary" not in caught.value.message
 
 
+@pytest.mark.parametrize("status", [401, 400])
+def test_no_message_has_what_no_file_can_hold(status: int) -> None:
+    assert str(fault(status, '{"error": {"message": "no \\ud800 key"}}')).encode().count(b"no ? key") == 1
+
+
 @pytest.mark.parametrize("status", [400, 413, 422, 451])
 def test_a_refused_request_is_about_the_question(status: int) -> None:
     assert isinstance(fault(status, '{"error": {"message": "context length exceeded"}}'), QuestionRefused)
@@ -71,6 +76,7 @@ def test_a_refused_request_is_about_the_question(status: int) -> None:
         ("", "(nothing)"),
         ("x" * 1000, "x" * 300),
         ("[1]", "[1]"),
+        ("[" * 100_000, "[" * 300),
     ],
 )
 def test_an_excerpt_is_the_error_on_one_line(body: str, words: str) -> None:
@@ -109,7 +115,17 @@ def test_an_empty_answer_counts_only_when_the_model_ended_it(body: str, generate
     assert read_completion(body).generated is generated
 
 
-@pytest.mark.parametrize("body", ['{"choices": []}', "{}", '{"choices": "x"}', completion(5), completion([{"a": 1}])])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"choices": []}',
+        '{"error": null, "choices": []}',
+        "{}",
+        '{"choices": "x"}',
+        completion(5),
+        completion([{"a": 1}]),
+    ],
+)
 def test_a_body_without_an_answer_refuses_the_question(body: str) -> None:
     with pytest.raises(QuestionRefused):
         read_completion(body)
@@ -120,6 +136,10 @@ def test_a_body_without_an_answer_refuses_the_question(body: str) -> None:
     [
         ("<html>", Reason.ENDPOINT_UNREACHABLE),
         ("[]", Reason.ENDPOINT_UNREACHABLE),
+        ("[" * 100_000, Reason.ENDPOINT_UNREACHABLE),
+        ('{"error": {"message": "slow down", "code": 429}}', Reason.ENDPOINT_RATE_LIMITED),
+        ('{"error": {"message": "no such key", "code": 401}}', Reason.ENDPOINT_UNAUTHORIZED),
+        ('{"error": {"message": "odd", "code": 7}}', Reason.ENDPOINT_UNREACHABLE),
         ('{"error": {"message": "overloaded"}}', Reason.ENDPOINT_UNREACHABLE),
         ('{"error": {"message": "The model x does not exist."}}', Reason.MODEL_NOT_FOUND),
     ],
@@ -196,14 +216,30 @@ def test_reasoning_models_get_their_own_length_field(model: str, field: str) -> 
 
 def test_asks_again_where_it_helps_and_waits_longer_each_time(pauses: list[float]) -> None:
     handler, seen = answers(
-        [httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(200, text=completion("A"))]
+        [
+            httpx.ConnectError("refused"),
+            httpx.Response(503),
+            httpx.Response(200, text="<html>starting"),
+            httpx.Response(200, text=completion("A")),
+        ]
     )
-    assert ask(client_of(handler)).text == "A"
-    assert len(seen) == 3
-    assert pauses == [0.5, 1.0]
+    assert ask(client_of(handler, retries=3)).text == "A"
+    assert len(seen) == 4
+    assert pauses == [0.5, 1.0, 2.0]
 
 
-@pytest.mark.parametrize(("asked", "waited"), [("2", 2.0), ("9999", 30.0), ("inf", 30.0), ("-5", 0.0), ("Wed", 0.5)])
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [
+        ("2", 2.0),
+        ("9999", 30.0),
+        ("inf", 30.0),
+        ("-5", 0.0),
+        ("Wed", 0.5),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Sun, 21 Oct 2085 07:28:00 GMT", 30.0),
+    ],
+)
 def test_waits_as_long_as_the_endpoint_asks_for_within_bounds(pauses: list[float], asked: str, waited: float) -> None:
     handler, _ = answers(
         [httpx.Response(429, headers={"retry-after": asked}), httpx.Response(200, text=completion("A"))]

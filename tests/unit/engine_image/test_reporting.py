@@ -112,6 +112,21 @@ def test_a_log_line_can_not_pass_for_progress(tmp_path: Path) -> None:
     assert not console.getvalue().startswith("{")
 
 
+def test_a_full_volume_takes_no_line_from_standard_output() -> None:
+    console = io.StringIO()
+    with Logbook(Path("/dev/full"), KEY, console) as logbook:
+        logbook.line("one")
+        logbook.line("two")
+    assert console.getvalue() == "one\ntwo\n"
+
+
+def test_a_line_may_hold_what_no_file_can(tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    with path.open("w", encoding="utf-8") as console, Logbook(tmp_path / "engine.log", KEY, console) as logbook:
+        logbook.line("no \ud800 key")
+    assert (tmp_path / "console").read_text() == "no ? key\n"
+
+
 def test_the_log_file_stops_growing(tmp_path: Path) -> None:
     path = tmp_path / "engine.log"
     path.write_bytes(b"x" * (16 * 1024 * 1024 - 10))
@@ -156,6 +171,9 @@ def test_events_arrive_as_they_were_sent() -> None:
         '{"event": "questions", "datasets": 5}',
         '{"event": "failure", "reason": "Nonsense", "message": "m", "permanent": true}',
         '{"event": "phase", "phase": null}',
+        '{"event": "questions", "datasets": {"siqa": "many"}}',
+        '{"event": "questions", "datasets": {"siqa": null}}',
+        "[" * 60_000,
     ],
 )
 def test_a_line_that_is_no_event_changes_nothing(line: str) -> None:

@@ -41,6 +41,23 @@ def test_a_data_set_that_a_chat_api_cannot_answer_says_why(kind, why):
         ENGINE.check_dataset(dataset_id)
 
 
+@pytest.mark.parametrize("dataset_id", ["livecodebench_gen", "taco_gen"])
+def test_a_data_set_that_the_image_would_score_wrongly_says_what_is_lacking(dataset_id):
+    with pytest.raises(ValueError, match="lacks: pyext"):
+        ENGINE.check_dataset(dataset_id)
+    assert [each.usable for each in ENGINE.datasets() if each.dataset_id == dataset_id] == [False]
+    assert dataset_id not in ENGINE.data_paths()
+
+
+def test_data_that_a_scorer_reads_belongs_to_the_data_set():
+    assert ENGINE.data_paths()["IFBench_gen"] == [
+        "data/IFBench/IFBench_test.jsonl",
+        "nltk_data/corpora/stopwords",
+        "nltk_data/taggers/averaged_perceptron_tagger_eng",
+        "nltk_data/tokenizers/punkt_tab",
+    ]
+
+
 NEAR_MISSES = [
     ("siqa_gn", "siqa_gen"),
     ("demo_gsm8k_chat_gn", "demo_gsm8k_chat_gen"),

@@ -145,6 +145,7 @@ def test_progress_of_a_running_pod_is_brought():
         ("BackoffLimitExceeded", ended(exit_code=20, message=said("EndpointRateLimited")), "EndpointRateLimited"),
         ("BackoffLimitExceeded", ended("OOMKilled", 137), "OOMKilled"),
         ("BackoffLimitExceeded", ended("OOMKilled", 137, said("Completed")), "OOMKilled"),
+        ("BackoffLimitExceeded", ended("OOMKilled", 137, said("EndpointUnreachable")), "OOMKilled"),
         ("BackoffLimitExceeded", ended("Error", 1, "Traceback ..."), "Error"),
         ("BackoffLimitExceeded", ended("StartError", 128, "exec: not found"), "StartError"),
         ("DeadlineExceeded", ended(exit_code=143), "DeadlineExceeded"),
@@ -190,6 +191,7 @@ def test_a_failed_job_whose_pods_are_gone_still_has_a_reason():
         (waiting("CrashLoopBackOff", "back-off 5m0s"), False, True),
         (waiting("CreateContainerError", "context deadline exceeded"), False, True),
         (waiting("ContainerCreating"), False, False),
+        (waiting("AReasonOfTomorrow", "that nobody knows yet"), False, False),
     ],
 )
 def test_a_pod_that_cannot_start_is_fatal_at_once_or_after_its_grace(container, fatal_now, fatal_later):
@@ -275,6 +277,14 @@ def test_a_disrupted_pod_needs_no_action():
     assert (status.reason, status.fatal) == ("PreemptionByScheduler", False)
 
 
+def test_an_evicted_pod_says_so_though_it_was_disrupted_as_well():
+    disrupted = condition("DisruptionTarget", "TerminationByKubelet", "the node was low on memory")
+    evicted = pod("Failed", ended("Error", 137), conditions=[disrupted], reason="Evicted", message="low on memory")
+    status = job_status(job(), [evicted], NOW)
+    assert status.reason == "Evicted"
+    assert "low on memory" in status.message
+
+
 @pytest.mark.parametrize("phase", ["Pending", "Running"])
 @pytest.mark.parametrize("reason", ["DeletionByTaintManager", "PreemptionByScheduler", "EvictionByEvictionAPI"])
 def test_a_pod_that_its_node_gives_up_says_so_before_it_has_ended(phase, reason):
@@ -314,7 +324,8 @@ def test_a_pod_without_its_sandbox_is_told_apart_from_a_slow_pull(prepared, word
         '{"schema": 1, "reason": "<script>alert(1)</script>"}',
         '{"schema": 2, "reason": "EndpointUnauthorized"}',
         json.dumps({"schema": 1, "reason": "Completed", "done": -1, "total": "48", "result_sha256": "../../x"}),
-        json.dumps({"schema": 1, "reason": "Completed", "done": True, "total": 10**400}),
+        json.dumps({"schema": 1, "reason": "Completed", "done": True, "total": 48}),
+        json.dumps({"schema": 1, "reason": "Completed", "done": 1, "total": 10**400}),
         "\x1b[31m\x00\u202e{{ lookup('pipe','id') }}",
         "null",
         "",
