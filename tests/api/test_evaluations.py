@@ -37,6 +37,7 @@ def test_a_new_evaluation_is_shown_with_its_steps_and_runs(service):
         "error": None,
         "cancelled_by": None,
         "queue": None,
+        "notifications": {"waiting": 0, "unknown": []},
     }
     assert [(step["id"], step["status"]) for step in shown["steps"]] == [
         ("verify_cluster_connection", "PENDING"),

@@ -203,7 +203,7 @@ def test_a_silent_stream_is_kept_alive(service, listen, monkeypatch):
     monkeypatch.setattr(events_module, "KEEP_ALIVE_SECONDS", 0.3)
     service.start(a_request())
     frames = listen(1).frames()
-    assert next(frames) == f"retry: {events_module.RECONNECT_MILLISECONDS}\n\n"
+    assert next(frames) == events_module.RECONNECT
     assert [next(frames) for _ in range(2)] == [": still here\n\n"] * 2
 
 

@@ -27,7 +27,7 @@ from tests.samples import EVAL_ID, KUBECONFIG, TOKEN, a_request
 from tests.scripted_logs import deployed
 
 RUN = "test-monitor-pattern-001"
-KEY = "an ordinary/canary+of=a-key"
+KEY = "an-ordinary/canary+of=a-key"
 PATH = f"/evals/{EVAL_ID}/runs/{RUN}/logs"
 
 
