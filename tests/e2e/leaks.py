@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -106,6 +107,8 @@ class ProcessWatch:
         self.found: set[str] = set()
         self.playbooks: set[int] = set()
         """Process ids of playbooks that were looked at."""
+        self._looked_at: dict[Path, float] = {}
+        """When the files of each run were looked at last (seconds since 1970)."""
         self.private_files: set[str] = set()
         """Names of files of playbooks in which a secret was seen."""
         self._needles = [needle for secret in secrets for needle in spellings(secret)]
@@ -143,7 +146,9 @@ class ProcessWatch:
         variables = dict(part.split(b"=", 1) for part in environment.split(b"\0") if b"=" in part)
         # What ansible-runner names is two levels below the directory of the run.
         run = Path(variables[PLAYBOOK_MARKER.encode()].decode()).parent.parent
-        for path in _files(run, 0.0, ()):
+        # Each file once for each time it is written: reading all all the time would slow down what is looked at.
+        since, self._looked_at[run] = self._looked_at.get(run, 0.0), time.time() - 1
+        for path in _files(run, since, ()):
             if _holds(path, self._needles):
                 self.private_files.add(path.name)
                 if not is_private(path, run):
