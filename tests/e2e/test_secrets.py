@@ -45,7 +45,7 @@ def nothing_leaks(system: System, kubeconfig: str) -> Iterator[list[Evaluation]]
     places = _texts(system, [])
     for evaluation in evaluations:
         assert texts_with(evaluation.run_ids, places) == list(places)
-    assert _files_with(system, [evaluations[0].run_ids[0]], began) != []
+        assert _files_with(system, [evaluation.run_ids[0]], began) != []
 
 
 def _texts(system: System, evaluations: list[Evaluation]) -> dict[str, str]:
