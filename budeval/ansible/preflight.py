@@ -8,21 +8,12 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
-from budeval.ansible.cluster import Cluster, ClusterError, add_refusals
-from budeval.ansible.projection import project_job, project_pod
+from budeval.ansible.cluster import Cluster, ClusterError, JsonObject, collection, has_condition, member
+from budeval.ansible.projection import TEXT_LIMIT, project_job, project_pod
+from budeval.ansible.sweep import add_refusals
 from budeval.jobs.diagnosis import diagnose
 
-JsonObject = dict[str, Any]
-
-_COLLECTIONS = {
-    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
-    "Job": "/apis/batch/v1/namespaces/{}/jobs",
-    "Pod": "/api/v1/namespaces/{}/pods",
-    "Secret": "/api/v1/namespaces/{}/secrets",
-}
-_TEXT_LIMIT = 2000
 _POLL_SECONDS = 0.5
 _NEVER_LASTING = 1e9
 """Seconds of grace: only what is hopeless at once counts."""
@@ -51,7 +42,7 @@ def probe(cluster: Cluster, request: Mapping[str, Any]) -> JsonObject:
     created = json.loads(body)
     if secret is not None:
         _make_owned(cluster, secret, created)
-    path = f"{_collection(job)}/{quote(job['metadata']['name'], safe='')}"
+    path = member("Job", job["metadata"]["namespace"], job["metadata"]["name"])
     raw, pods = _wait(cluster, path, created, request["pending_seconds"], request["seconds"])
     seen = project_job(raw)
     add_refusals(cluster, job["metadata"]["namespace"], [seen], pods)
@@ -77,19 +68,18 @@ def _wait(
     cluster: Cluster, path: str, job: JsonObject, pending_seconds: float, seconds: float
 ) -> tuple[JsonObject, list[JsonObject]]:
     began = time.monotonic()
-    pods_path = _COLLECTIONS["Pod"].format(quote(job["metadata"]["namespace"], safe=""))
+    pods_path = collection("Pod", job["metadata"]["namespace"])
     while True:
         raw = cluster.fetch(path)
         pods = cluster.collect(pods_path, f"job-name={job['metadata']['name']}", project_pod)
         waited = time.monotonic() - began
-        if _ended(raw) or waited > seconds or _cannot_start(pods, lasting=waited > pending_seconds):
+        if (
+            has_condition(raw, "Complete", "Failed")
+            or waited > seconds
+            or _cannot_start(pods, lasting=waited > pending_seconds)
+        ):
             return raw, pods
         time.sleep(_POLL_SECONDS)
-
-
-def _ended(job: JsonObject) -> bool:
-    conditions = job.get("status", {}).get("conditions", [])
-    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
 
 
 def _cannot_start(pods: list[JsonObject], *, lasting: bool) -> bool:
@@ -103,18 +93,18 @@ def _log(cluster: Cluster, job: JsonObject, pods: list[JsonObject], request: Map
     """The log; None where no container has run."""
     if not pods or pods[0]["phase"] == "Pending":
         return None
-    path = f"{_COLLECTIONS['Pod'].format(quote(job['metadata']['namespace'], safe=''))}/{pods[0]['name']}/log"
+    path = f"{member('Pod', job['metadata']['namespace'], pods[0]['name'])}/log"
     status, body = cluster.ask("GET", path, query={"limitBytes": request["limit_bytes"]})
     return body.decode(errors="replace") if status == 200 else None
 
 
 def _collection(wanted: JsonObject) -> str:
-    return _COLLECTIONS[wanted["kind"]].format(quote(wanted["metadata"]["namespace"], safe=""))
+    return collection(wanted["kind"], wanted["metadata"]["namespace"])
 
 
 def _words(body: bytes) -> JsonObject:
     try:
         answer = json.loads(body)
-        return {"reason": answer.get("reason"), "message": str(answer.get("message"))[:_TEXT_LIMIT]}
+        return {"reason": answer.get("reason"), "message": str(answer.get("message"))[:TEXT_LIMIT]}
     except (ValueError, AttributeError):
-        return {"reason": None, "message": body.decode(errors="replace")[:_TEXT_LIMIT]}
+        return {"reason": None, "message": body.decode(errors="replace")[:TEXT_LIMIT]}

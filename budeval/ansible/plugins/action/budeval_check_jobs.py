@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from budeval.ansible.action import ClusterAction
-from budeval.ansible.cluster import Cluster, sweep
+from budeval.ansible.cluster import Cluster
+from budeval.ansible.sweep import sweep
 
 
 class ActionModule(ClusterAction):
-    """See :func:`budeval.ansible.cluster.sweep`."""
+    """See :func:`budeval.ansible.sweep.sweep`."""
 
     def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""

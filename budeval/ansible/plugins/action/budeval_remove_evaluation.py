@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from budeval.ansible.action import ClusterAction
-from budeval.ansible.cluster import Cluster, remove
+from budeval.ansible.cluster import Cluster
+from budeval.ansible.removal import remove
 
 
 class ActionModule(ClusterAction):
-    """See :func:`budeval.ansible.cluster.remove`."""
+    """See :func:`budeval.ansible.removal.remove`."""
 
     def ask(self, cluster: Cluster, args: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the cluster."""

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from budeval.ansible.cluster import Cluster, ClusterError, run_logs
-from tests.unit.ansible.test_cluster_listing import _garbage_is_collected_again, page, server
+from budeval.ansible.cluster import Cluster, ClusterError
+from budeval.ansible.pod_logs import run_logs
+from tests.unit.ansible.test_sweep import _garbage_is_collected_again, page, server
 
 __all__ = ["_garbage_is_collected_again", "server"]
 

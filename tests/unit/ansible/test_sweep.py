@@ -9,7 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from budeval.ansible import cluster
-from budeval.ansible.cluster import Cluster, ClusterError, sweep, verify
+from budeval.ansible import sweep as sweep_module
+from budeval.ansible.cluster import Cluster, ClusterError
+from budeval.ansible.surroundings import verify
+from budeval.ansible.sweep import sweep
 from budeval.commons.errors import ClusterNotReady
 from budeval.jobs.verification import judge_cluster
 
@@ -160,7 +163,7 @@ def test_a_failing_log_is_not_a_failing_sweep(server):
 
 
 def test_only_so_many_logs_are_read(server, monkeypatch):
-    monkeypatch.setattr(cluster, "MAXIMUM_PROGRESS_PODS", 3)
+    monkeypatch.setattr(sweep_module, "MAXIMUM_PROGRESS_PODS", 3)
     read = []
 
     def answer(path, query):
@@ -272,7 +275,7 @@ def test_a_sweep_that_may_not_list_events_goes_on_without(server, answer):
 
 
 def test_only_so_many_events_are_looked_at(server, monkeypatch):
-    monkeypatch.setattr(cluster, "MAXIMUM_EVENTS", 3)
+    monkeypatch.setattr(sweep_module, "MAXIMUM_EVENTS", 3)
     events = [refusal("a", f"try {number}", last=30 - number) for number in range(2)]
     found, asked_for = refusals(server, [waiting_job("a")], lambda _: page(events, "more"))
     assert (found["a"]["message"], len(asked_for)) == ("try 1", 2)
