@@ -86,11 +86,11 @@ def _requests(service: EvaluationService, defaults: MonitorSettings, preflight: 
         return service.cancel(str(eval_id), by=actor)
 
     @router.post("/{eval_id}/notifications/resend", responses=documented(_SENT_AGAIN))
-    def send_again(eval_id: EvalId, actor: Actor) -> EvaluationView:
+    def resend(eval_id: EvalId, actor: Actor) -> EvaluationView:
         """Publish the notifications whose fate is unknown (`notifications.unknown`) after all.
 
         Only for those who have looked, and know that the subscriber did not get them: it would count them twice.
         """
-        return service.send_again(str(eval_id), by=actor)
+        return service.resend(str(eval_id), by=actor)
 
     return router

@@ -105,6 +105,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "results": evaluation_commands.results,
     "cancel": evaluation_commands.cancel,
     "retry": attempt_commands.retry,
+    "resend": attempt_commands.resend,
     "delete": attempt_commands.delete,
     "gate": evaluation_commands.gate,
     "datasets": catalogue_commands.datasets,

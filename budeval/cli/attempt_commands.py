@@ -1,4 +1,4 @@
-"""``retry`` and ``delete``: what can be done with an evaluation that has ended."""
+"""``retry``, ``resend`` and ``delete``: what can be done with an evaluation that has ended."""
 
 import sys
 from pathlib import Path
@@ -89,6 +89,22 @@ def delete(
         session.output.data({"eval_id": str(eval_id), "deleted": True})
     else:
         session.output.line(f"evaluation {eval_id} is deleted")
+
+
+def resend(context: typer.Context, eval_id: EvalArgument, _json: JsonOption = False) -> None:
+    """Send the notifications again of which nobody knows whether they reached their topic; `show` names them.
+
+    Look at the subscriber first: one that has them already would count them twice.
+    """
+    session = session_of(context)
+    with session.client() as client:
+        evaluation = client.resend(str(eval_id))
+    if session.output.json:
+        session.output.data(evaluation)
+    else:
+        waiting = evaluation.notifications.waiting
+        later = f"; {waiting} are sent when the broker takes them" if waiting else ""
+        session.output.line(f"evaluation {eval_id}: sent again{later}")
 
 
 def _confirm(question: str) -> None:

@@ -99,7 +99,7 @@ def doubts(evaluation: Evaluation) -> list[str]:
     """What subscribers may not have been told, and what can be done."""
     unknown = evaluation.notifications.unknown
     lines = [f"Whether {each.event} reached the topic {each.topic} is unknown." for each in unknown]
-    resend = f"POST /evals/{evaluation.eval_id}/notifications/resend"
+    resend = f"budeval resend {evaluation.eval_id}"
     return [*lines, f"What to do: look whether the subscriber has it; if it does not, {resend}"] if lines else []
 
 

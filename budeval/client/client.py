@@ -238,7 +238,7 @@ class Client:
         """Cancels an evaluation; harmless when it has ended."""
         return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/cancel")))
 
-    def send_again(self, eval_id: str) -> Evaluation:
+    def resend(self, eval_id: str) -> Evaluation:
         """Publishes notifications whose fate is unknown after all; only where the subscriber did not get them."""
         return _read(Evaluation, _json_object(self._send("POST", f"/evals/{eval_id}/notifications/resend")))
 

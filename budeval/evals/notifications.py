@@ -118,14 +118,14 @@ class Notifier:
             if not self._publish(eval_id, message):
                 refused.add(message.topic)
 
-    def send_again(self, eval_id: str, by: str) -> None:
+    def resend(self, eval_id: str, by: str) -> None:
         """Publishes what is in doubt after all, because ``by`` knows that it did not arrive.
 
         Raises:
             EvaluationNotFound: there is no such evaluation.
             EvaluationConflict: nothing is in doubt.
         """
-        self._outbox.send_again(eval_id, by)
+        self._outbox.resend(eval_id, by)
         self.flush(eval_id)
 
     def flush_all(self) -> None:

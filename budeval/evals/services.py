@@ -67,14 +67,14 @@ class EvaluationService:
             logger.warning("evaluation %s will be cancelled when daprd answers: %s", eval_id, error)
         return self._record.view(eval_id)
 
-    def send_again(self, eval_id: str, by: str) -> EvaluationView:
+    def resend(self, eval_id: str, by: str) -> EvaluationView:
         """Publishes notifications whose fate is unknown after all: ``by`` knows that they did not arrive.
 
         Raises:
             EvaluationNotFound: there is no such evaluation.
             EvaluationConflict: nothing is in doubt.
         """
-        self._notifier.send_again(eval_id, by)
+        self._notifier.resend(eval_id, by)
         return self._record.view(eval_id)
 
     def retryable(self, eval_id: str) -> tuple[Evaluation, list[str]]:

@@ -92,7 +92,7 @@ class Outbox:
         """The broker may have it or not, and it must not come twice: it is not published again."""
         self._done_with(message_id, happenings.perhaps_notified, in_doubt=True)
 
-    def send_again(self, eval_id: str, by: str) -> None:
+    def resend(self, eval_id: str, by: str) -> None:
         """Messages in doubt are published after all: somebody has looked, and knows that they did not arrive.
 
         Raises:

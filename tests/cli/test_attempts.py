@@ -1,4 +1,4 @@
-"""``budeval retry`` and ``budeval delete``, in a pipe and in a pseudo-terminal."""
+"""``budeval retry``, ``budeval resend`` and ``budeval delete``, in a pipe and in a pseudo-terminal."""
 
 import json
 import threading
@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.api.test_attempts import Cluster
+from tests.api.test_notifications import in_doubt
 from tests.cli.conftest import ended
 from tests.client.service import complete, fail
 from tests.client.test_calls import a_request
@@ -133,3 +134,19 @@ def test_delete_asks_on_a_terminal(terminal, service, failed, answer, left, code
     child.sendline(answer)
     assert ended(child)[1] == code
     assert len(service.created().evaluations) == left
+
+
+def test_resend_sends_what_nobody_knows_about_and_nothing_else(pipe, service, failed):
+    in_doubt(service)
+    assert f"budeval resend {EVAL_ID}" in pipe("show", EVAL_ID).out
+    done = pipe("resend", EVAL_ID)
+    # There is no broker here.
+    assert (done.code, done.out) == (0, f"evaluation {EVAL_ID}: sent again; 1 are sent when the broker takes them\n")
+    again = pipe("resend", EVAL_ID)
+    assert again.code == 2
+    assert "no notification whose fate is unknown" in again.err
+
+
+def test_resend_with_json_has_the_evaluation(pipe, service, failed):
+    in_doubt(service)
+    assert pipe("resend", EVAL_ID, "--json").json()["notifications"] == {"waiting": 1, "unknown": []}

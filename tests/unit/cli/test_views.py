@@ -22,7 +22,7 @@ def test_what_subscribers_may_not_have_been_told_is_shown_with_what_to_do():
     unknown = [{"event": "results", "topic": "budapp-notifications"}]
     first, second = failures(an_answer(notifications={"waiting": 0, "unknown": unknown}))
     assert first == "Whether results reached the topic budapp-notifications is unknown."
-    assert f"/evals/{EVAL_ID}/notifications/resend" in second
+    assert f"budeval resend {EVAL_ID}" in second
 
 
 def test_of_an_older_service_nothing_is_in_doubt():
