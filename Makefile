@@ -5,6 +5,9 @@ PYTHON := .venv/bin/python
 # One stamp for each content of the lock: a changed lock is installed, an unchanged one costs nothing.
 VENV := .venv/installed-$(shell sha256sum requirements.lock | cut -c1-16)
 
+# Two at once, since tests wait most of the time; what shares something stays in one lane (tests/conftest.py).
+LANES := -n 2 --dist loadscope --no-loadscope-reorder --durations 15
+
 .PHONY: help demo up down status test test-fast check bench lock datasets cluster-setup
 
 help: ## list the actions
@@ -24,10 +27,10 @@ status: $(VENV) ## show every part of the stack
 
 test: check ## all tests against real parts; brings the stack up before and down after
 	@set -o pipefail; trap '$(PYTHON) -m dev down' EXIT; \
-	  $(PYTHON) -m dev up && $(PYTHON) -m pytest $(ARGS)
+	  $(PYTHON) -m dev up && $(PYTHON) -m pytest $(LANES) $(ARGS)
 
 test-fast: $(VENV) ## the unit tests: no stack, no root
-	@$(PYTHON) -m pytest tests/unit $(ARGS)
+	@$(PYTHON) -m pytest -n 2 tests/unit $(ARGS)
 
 check: $(VENV) ## style, types, import contracts, playbooks, YAML, and manifests by a real API server
 	@$(PYTHON) -m dev.check

@@ -5,14 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from budeval.record import Record
 from budeval.record.database import open_database
 from budeval.record.outbox import Outbox
-from tests.postgresql import running_postgresql
+from tests.postgresql import PORT, running_postgresql
 from tests.samples import a_sealer
 
 pytest_plugins = ["tests.scripted_logs"]
+STACK_LANE = ("e2e", "playbooks", "stack")
+"""Folders whose tests share the local stack, and take turns."""
 OPEN_SERVICE = {"BUDEVAL_ACCESS": "off", "BUDEVAL_RATE_LIMIT": "none"}
 """Services are for everybody on this machine, as often as they like, but where a test is about just that."""
 
@@ -26,13 +29,36 @@ def open_service() -> Iterator[None]:
         yield
 
 
+class Lanes(LoadScopeScheduling):
+    """What shares something runs one after the other, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _lane(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes | None:
+    """``--dist loadscope`` means lanes."""
+    return Lanes(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest lane starts first."""
+    items.sort(key=lambda item: _lane(item.nodeid) != "stack")
+
+
+def _lane(nodeid: str) -> str:
+    folder = nodeid.split("/")[1]
+    return "stack" if folder in STACK_LANE else folder
+
+
 @pytest.fixture(scope="session")
-def postgresql():
-    """One PostgreSQL server for all tests that need one."""
+def postgresql(worker_id: str):
+    """One PostgreSQL server for all tests of a lane that need one."""
+    port = PORT + int(worker_id.removeprefix("gw").replace("master", "0"))
     # Not under tmp_path: that directory belongs to the user of the tests alone, and the server is another one.
     with (
         tempfile.TemporaryDirectory(prefix="budeval-postgresql-") as directory,
-        running_postgresql(Path(directory)) as server,
+        running_postgresql(Path(directory), port) as server,
     ):
         yield server
 

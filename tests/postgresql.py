@@ -13,6 +13,9 @@ from pathlib import Path
 
 import psycopg
 
+from dev.packages import ensure_packages
+from dev.settings import load_settings
+
 PORT = 13543
 """Fixed, so that a server left behind by a killed session is noticed instead of joined by another."""
 START_SECONDS = 30
@@ -75,11 +78,9 @@ def running_postgresql(directory: Path, port: int = PORT, *, forgetful: bool = T
 def _programs() -> Path:
     found = _installed_programs()
     if found is None:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(command, check=True, timeout=600, capture_output=True, env=environment)
+        ensure_packages(load_settings(), ["postgresql"])
         found = _installed_programs()
-    assert found is not None, "apt-get installed postgresql, but there is no initdb under /usr/lib/postgresql"
+    assert found is not None, "postgresql is installed, but there is no initdb under /usr/lib/postgresql"
     return found
 
 
