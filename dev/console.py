@@ -15,6 +15,8 @@ FILE_WIDTH = 200
 HEARTBEAT_SECONDS = 15.0
 REDRAW_SECONDS = 0.5
 WORKING = "..."
+_working: "list[Line]" = []
+"""Lines that are being worked on, in the order in which they began; a terminal shows the last."""
 
 
 class Line:
@@ -63,6 +65,7 @@ def line(name: str) -> Iterator[Line]:
     current = Line(name)
     stop = threading.Event()
     ticker = threading.Thread(target=_tick, args=(current, stop), daemon=True)
+    _working.append(current)
     ticker.start()
     try:
         yield current
@@ -72,16 +75,17 @@ def line(name: str) -> Iterator[Line]:
     finally:
         stop.set()
         ticker.join()
+        _working.remove(current)
         _finish(current)
 
 
 def _tick(current: Line, stop: threading.Event) -> None:
     interactive = sys.stdout.isatty()
     while not stop.wait(REDRAW_SECONDS if interactive else HEARTBEAT_SECONDS):
-        if interactive:
-            print(f"\r\033[2K{current.render('...')}", end="", flush=True)
-        else:
+        if not interactive:
             print(current.render(WORKING), flush=True)
+        elif current is _working[-1]:
+            print(f"\r\033[2K{current.render(WORKING)}", end="", flush=True)
 
 
 def _finish(current: Line) -> None:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from dev import console, environment, files, gobuild, images, model, packages, probes, redis, runtime
@@ -180,15 +181,22 @@ class Stack:
         if {"api", "node"} & set(groups) and self._starts_cluster:
             wanted += packages.NODE_PACKAGES
         packages.ensure_packages(self.settings, wanted)
+        # Two at once: one downloads while the other compiles.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            list(pool.map(lambda build: build(), self._builds(groups)))
+
+    def _builds(self, groups: Sequence[str]) -> list[Callable[[], object]]:
+        """What makes the programs, images and environments that are not in the cache, each by itself."""
+        modules = [gobuild.KUBERNETES] if "api" in groups else []
         if "dapr" in groups and self.runtime.built:
-            gobuild.ensure_programs(self.settings, gobuild.DAPR)
-            gobuild.ensure_programs(self.settings, gobuild.DAPR_CLI)
-        if "api" in groups:
-            gobuild.ensure_programs(self.settings, gobuild.KUBERNETES)
-        for image in self._images(groups):
-            images.ensure_image(self.settings, image)
+            modules += [gobuild.DAPR, gobuild.DAPR_CLI]
+        builds: list[Callable[[], object]] = [
+            *(partial(gobuild.ensure_programs, self.settings, module) for module in modules),
+            *(partial(images.ensure_image, self.settings, image) for image in self._images(groups)),
+        ]
         if "model" in groups:
-            model.ensure_model_venv(self.settings)
+            builds.append(partial(model.ensure_model_venv, self.settings))
+        return builds
 
     def _images(self, groups: Sequence[str]) -> list[str]:
         """Names of the images the node is to have."""

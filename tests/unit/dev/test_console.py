@@ -65,13 +65,41 @@ def test_a_log_cannot_command_the_terminal(log: Path) -> None:
 
 def test_a_line_is_cut_where_the_terminal_ends() -> None:
     """A line that is redrawn must not wrap: only its last part would be cleared."""
-    program = (
-        "import time; from dev import console; console.REDRAW_SECONDS = 0.05\n"
-        f"with console.line('install {LONG}') as line: line.note = {LONG!r}; time.sleep(0.5)"
-    )
+    program = f"with console.line('install {LONG}') as line: line.note = {LONG!r}; time.sleep(0.5)"
+
+    drawn = drawn_by(program)
+
+    assert len(drawn) > 2
+    assert all(len(part) < WIDTH for part in drawn[:-1]), drawn
+    assert "ready" in drawn[-1]
+    assert LONG.strip() not in "".join(drawn)
+
+
+def test_of_two_lines_at_once_a_terminal_shows_the_one_that_began_last() -> None:
+    program = """
+with console.line("first"):
+    time.sleep(0.3)
+    with console.line("second"):
+        time.sleep(0.5)
+    time.sleep(0.3)
+"""
+
+    names = [part.split()[0] for part in drawn_by(program)]
+
+    # The tick under way when the second begins may still be the first's.
+    assert names[0] == names[-1] == "first"
+    assert names.count("second") > 2
+    both = names[names.index("second") : len(names) - names[::-1].index("second")]
+    assert both.count("first") <= 1
+
+
+def drawn_by(program: str) -> list[str]:
+    """Everything a program draws on a terminal, line over line."""
+    begin = "import time; from dev import console; console.REDRAW_SECONDS = 0.05\n"
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, WIDTH))
-    with subprocess.Popen([sys.executable, "-c", program], stdout=follower, stderr=follower, cwd=Path.cwd()) as process:
+    command = [sys.executable, "-c", begin + program]
+    with subprocess.Popen(command, stdout=follower, stderr=follower, cwd=Path.cwd()) as process:
         os.close(follower)
         shown = b""
         try:
@@ -80,10 +108,5 @@ def test_a_line_is_cut_where_the_terminal_ends() -> None:
         except OSError:
             pass  # the other end is closed
     os.close(leader)
-
     assert process.returncode == 0, shown
-    drawn = [part for part in shown.decode().replace("\033[2K", "").replace("\n", "\r").split("\r") if part]
-    assert len(drawn) > 2
-    assert all(len(part) < WIDTH for part in drawn[:-1]), drawn
-    assert "ready" in drawn[-1]
-    assert LONG.strip() not in shown.decode()
+    return [part for part in shown.decode().replace("\033[2K", "").replace("\n", "\r").split("\r") if part]
