@@ -6,8 +6,7 @@ only the later ones of the same requester. One that could not even run alone, be
 waited, stands aside and holds nobody.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -120,26 +119,17 @@ class Deciding:
         return held or _of_requester(self._limits, self._usage.of(asking.requester), asking)
 
 
-def decide(
-    limits: AdmissionLimits, running: Sequence[Asking], waiting: Sequence[Asking]
-) -> Mapping[str, Obstacle | None]:
-    """What each of ``waiting``, in their order, still waits for, by eval_id; none: it has a place from now on."""
-    deciding = Deciding(limits, running)
-    return {asking.eval_id: deciding.take(asking) for asking in waiting}
-
-
 def too_large(limits: AdmissionLimits, asking: Asking) -> Obstacle | None:
     """The limit for which an evaluation could not run even alone."""
     nothing = Load()
     return _of_requester(limits, nothing, asking) or _of_all(limits, nothing, asking)
 
 
-def queue_obstacle(limits: AdmissionLimits, waiting: Sequence[Asking], requester: str) -> Obstacle | None:
-    """The limit for which nobody else of ``requester`` may join those who wait."""
-    of_requester = Counter(asking.requester for asking in waiting)[requester]
+def queue_obstacle(limits: AdmissionLimits, waiting: int, of_requester: int) -> Obstacle | None:
+    """The limit for which nobody else may join those who wait, so many in all and so many of the same requester."""
     for scope, count, limit in (
         (Scope.REQUESTER, of_requester, limits.waiting_per_requester),
-        (Scope.ALL, len(waiting), limits.waiting),
+        (Scope.ALL, waiting, limits.waiting),
     ):
         if limit is not None and count >= limit:
             return Obstacle(Resource.EVALUATIONS, scope, limit)

@@ -6,7 +6,7 @@ until it ended, and its Jobs are the runs of its current attempt.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from budeval.commons.clock import utc_now
 from budeval.commons.errors import FieldProblem, InvalidEvaluation, NoPlace
 from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.admission import Asking, Deciding, Obstacle, Usage, decide, queue_obstacle, too_large
+from budeval.evals.admission import Asking, Deciding, Obstacle, Usage, queue_obstacle, too_large
 from budeval.record import happenings
 from budeval.record.tables import EvaluationRow, RunRow
 from budeval.record.timeline import note
@@ -69,26 +69,30 @@ class Admission:
             InvalidEvaluation: its Jobs are more than may ever run at once.
             NoPlace: there is no place, and it may not wait for one.
         """
-        row.admitted_at = None
+        row.admitted_at, row.last_heard_at = None, _behind_all(session, row.eval_id)
         session.flush()
-        waiting = {each.eval_id: each for each in _waiting(session)}
-        asking = waiting.pop(row.eval_id)
+        (asking,) = _asking(session, EvaluationRow.eval_id == row.eval_id)
         self._refuse_too_large(asking)
-        row.last_heard_at = _behind_all(session, row.eval_id) if waiting else utc_now()
-        obstacle = decide(self._limits, _running(session), [*waiting.values(), asking])[row.eval_id]
+        before = _before(row)
+        obstacle = self._obstacle(session, asking, before)
         if obstacle is None:
             row.admitted_at = row.last_heard_at
             return
-        self._refuse_to_queue(asking, list(waiting.values()), obstacle)
-        note(session, row, happenings.queued(len(waiting) + 1, obstacle))
+        waiting = _count(session, before)
+        of_requester = _count(session, and_(before, EvaluationRow.requested_by == asking.requester))
+        self._refuse_to_queue(waiting, of_requester, obstacle)
+        note(session, row, happenings.queued(waiting + 1, obstacle))
 
     def admit(self) -> list[str]:
         """Gives the free places to those who wait; answers who got one, first come first. Cheap while nobody waits."""
         if not self._any_waits():
             return []
         with self.deciding() as session:
-            decided = decide(self._limits, _running(session), _waiting(session))
-            return [eval_id for eval_id, obstacle in decided.items() if obstacle is None and _let_in(session, eval_id)]
+            deciding, still, chosen = Deciding(self._limits, _running(session)), WAITS, []
+            while not deciding.closed and (page := _first(session, still)):
+                chosen += [asking.eval_id for asking in page if deciding.take(asking) is None]
+                still = and_(WAITS, _behind(session, page[-1]))
+            return [eval_id for eval_id in chosen if _let_in(session, eval_id)]
 
     def is_waiting(self, eval_id: str) -> bool:
         """Whether an evaluation waits for a place."""
@@ -96,21 +100,21 @@ class Admission:
 
     def place(self, session: Session, row: EvaluationRow) -> QueueView:
         """Where an evaluation that waits stands in the queue; those before it are counted, not loaded."""
-        before = and_(WAITS, _stands < _standing(row))
-        position = 1 + (session.scalar(select(func.count()).select_from(EvaluationRow).where(before)) or 0)
-        obstacle = self._obstacle(session, row, before)
+        before = _before(row)
+        (asking,) = _asking(session, EvaluationRow.eval_id == row.eval_id)
+        obstacle = self._obstacle(session, asking, before)
+        position = 1 + _count(session, before)
         return QueueView(position=position, **({} if obstacle is None else obstacle._asdict()))
 
-    def _obstacle(self, session: Session, row: EvaluationRow, before: ColumnElement[bool]) -> Obstacle | None:
-        """As :func:`decide` says, from those alone who matter: mostly the first of all who wait."""
-        (asking,) = _asking(session, EvaluationRow.eval_id == row.eval_id)
+    def _obstacle(self, session: Session, asking: Asking, before: ColumnElement[bool]) -> Obstacle | None:
+        """What one waits for behind those ``before``; from those alone who matter, mostly the first of them."""
         deciding, still = Deciding(self._limits, _running(session)), before
-        while page := _asking(session, EvaluationRow.eval_id.in_(_FIRST.where(still))):
+        while page := _first(session, still):
             for other in page:
                 deciding.take(other)
             if deciding.settled(asking.requester):
                 break
-            still = and_(before, _stands > _standing(session.get_one(EvaluationRow, page[-1].eval_id)))
+            still = and_(before, _behind(session, page[-1]))
             if deciding.closed:
                 still = and_(still, EvaluationRow.requested_by == asking.requester)
         return deciding.take(asking)
@@ -119,7 +123,7 @@ class Admission:
         """How much runs and waits now."""
         with Session(self._database) as session:
             total = Usage(_running(session)).total
-            waiting = session.scalar(select(func.count()).select_from(EvaluationRow).where(WAITS)) or 0
+            waiting = _count(session, WAITS)
         return Counts(total.evaluations, total.jobs, waiting)
 
     def _any_waits(self, *conditions: ColumnElement[bool]) -> bool:
@@ -135,11 +139,11 @@ class Admission:
             )
             raise InvalidEvaluation([FieldProblem("eval_datasets", message)])
 
-    def _refuse_to_queue(self, asking: Asking, waiting: Sequence[Asking], obstacle: Obstacle) -> None:
+    def _refuse_to_queue(self, waiting: int, of_requester: int, obstacle: Obstacle) -> None:
         again = "Nothing was started; ask again later, or raise the limit."
         if self._limits.when_full == "refuse":
             raise NoPlace(f"No place is free: {obstacle.sentence()}. {again}")
-        full = queue_obstacle(self._limits, waiting, asking.requester)
+        full = queue_obstacle(self._limits, waiting, of_requester)
         if full is not None:
             raise NoPlace(f"No place is free, and at most {full.limit} evaluations may wait {full.whose}. {again}")
 
@@ -163,8 +167,9 @@ def _running(session: Session) -> list[Asking]:
     return _asking(session, HAS_PLACE)
 
 
-def _waiting(session: Session) -> list[Asking]:
-    return _asking(session, WAITS)
+def _first(session: Session, condition: ColumnElement[bool]) -> list[Asking]:
+    """The first of those who wait."""
+    return _asking(session, EvaluationRow.eval_id.in_(_FIRST.where(condition)))
 
 
 def _asking(session: Session, condition: ColumnElement[bool]) -> list[Asking]:
@@ -182,8 +187,24 @@ def _behind_all(session: Session, eval_id: str) -> datetime:
     return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
 
-def _standing(row: EvaluationRow) -> Tuple:
-    return tuple_(literal(row.last_heard_at, EvaluationRow.last_heard_at.type), literal(row.eval_id))
+def _count(session: Session, condition: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).select_from(EvaluationRow).where(condition)) or 0
+
+
+def _before(row: EvaluationRow) -> ColumnElement[bool]:
+    """Condition on evaluations: those that wait and stand before this one."""
+    return and_(WAITS, _stands < _standing(row.last_heard_at, row.eval_id))
+
+
+def _behind(session: Session, asking: Asking) -> ColumnElement[bool]:
+    """Condition on evaluations: those that stand behind this one."""
+    # Not the row: it would be kept, and another process may change it before it is locked.
+    heard = select(EvaluationRow.last_heard_at).where(EvaluationRow.eval_id == asking.eval_id)
+    return _stands > _standing(session.scalars(heard).one(), asking.eval_id)
+
+
+def _standing(last_heard_at: datetime, eval_id: str) -> Tuple:
+    return tuple_(literal(last_heard_at, EvaluationRow.last_heard_at.type), literal(eval_id))
 
 
 _stands = tuple_(EvaluationRow.last_heard_at, EvaluationRow.eval_id)

@@ -37,6 +37,7 @@ class EvaluationRow(Base):
     __table_args__ = (
         Index("evaluations_by_creation", "created_at", "eval_id"),
         Index("evaluations_by_model", "model_name", "eval_id"),
+        Index("evaluations_in_queue", "status", "admitted_at", "last_heard_at", "eval_id"),
     )
 
     eval_id: Mapped[str] = mapped_column(String(36), primary_key=True)

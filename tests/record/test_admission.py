@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from budeval.commons.errors import InvalidEvaluation, NoPlace
 from budeval.commons.settings import AdmissionLimits
 from budeval.commons.wire import WorkflowStatus
-from budeval.evals.admission import decide
+from budeval.evals.admission import Deciding
 from budeval.evals.end_rules import END_RULES
 from budeval.record import Record, admission
 from budeval.record.database import open_database
@@ -326,13 +326,40 @@ def test_what_a_waiting_one_is_told_is_what_will_be_decided(limited, database):
     ):
         record = limited(**limits)
         with Session(database) as session:
-            waiting = admission._waiting(session)
-            decided = decide(AdmissionLimits(**limits), admission._running(session), waiting)
+            waiting = admission._asking(session, admission.WAITS)
+            deciding = Deciding(AdmissionLimits(**limits), admission._running(session))
+        decided = {asking.eval_id: deciding.take(asking) for asking in waiting}
         assert len(waiting) == 160
         for position, asking in list(enumerate(waiting, start=1))[::11]:
             view, obstacle = record.view(asking.eval_id).queue, decided[asking.eval_id]
             told = (view.waiting_for, view.scope, view.limit)
             assert (view.position, told) == (position, obstacle or (None, None, None)), limits
+
+
+def test_all_for_whom_there_is_room_get_in_in_their_order_however_many_they_are(limited):
+    for number in range(131):
+        ask(limited(evaluations=1), number)
+    assert admit(limited(evaluations=121)) == list(range(1, 121))
+    assert queue(limited(evaluations=121), 121) == (1, "evaluations", 121, "all")
+
+
+def test_a_long_queue_is_not_loaded(limited, database):
+    record, statements = limited(evaluations=1), []
+    ask(record, 0)
+    event.listen(database, "before_cursor_execute", lambda *call: statements.append(call[2]))
+
+    def cost(action):
+        statements.clear()
+        action()
+        return len(statements)
+
+    one = cost(lambda: ask(record, 1)), cost(lambda: admit(record))
+    for number in range(2, 160):
+        ask(record, number)
+    many = cost(lambda: ask(record, 160)), cost(lambda: admit(record))
+    # The first of those who wait decide for all behind them.
+    assert many[0] - one[0] <= 1
+    assert many[1] == one[1]
 
 
 def test_nobody_who_waits_costs_one_query(limited, database):

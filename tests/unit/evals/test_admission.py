@@ -1,7 +1,7 @@
 import pytest
 
 from budeval.commons.settings import AdmissionLimits
-from budeval.evals.admission import Asking, Obstacle, Resource, Scope, decide, queue_obstacle
+from budeval.evals.admission import Asking, Deciding, Obstacle, Resource, Scope, queue_obstacle
 
 EVALUATIONS, JOBS = Resource.EVALUATIONS, Resource.JOBS
 ALL, REQUESTER = Scope.ALL, Scope.REQUESTER
@@ -13,9 +13,13 @@ def asking(text):
     return [Asking(eval_id=name, requester=name[0], jobs=int(jobs or 1)) for name, _, jobs in names]
 
 
+def decide(limits, running, waiting):
+    deciding = Deciding(limits, running)
+    return {item.eval_id: deciding.take(item) for item in waiting}
+
+
 def admitted(running, waiting, **limits):
     decided = decide(AdmissionLimits(**limits), asking(running), asking(waiting))
-    assert list(decided) == [item.eval_id for item in asking(waiting)]
     return " ".join(eval_id for eval_id, obstacle in decided.items() if obstacle is None)
 
 
@@ -78,17 +82,17 @@ def test_a_big_evaluation_gets_its_turn_however_many_small_ones_come():
     assert [item.eval_id for item in running] == ["b1"]
 
 
-# who waits, limits, what keeps another one of requester a from waiting too
+# how many wait, how many of them are of the same requester, limits, what keeps another one from waiting too
 QUEUES = [
-    ("", {}, None),
-    ("a1 b1", {"waiting": 3, "waiting_per_requester": 2}, None),
-    ("a1 b1", {"waiting": 2}, Obstacle(EVALUATIONS, ALL, 2)),
-    ("b1 b2", {"waiting_per_requester": 2}, None),
-    ("a1 b1 a2", {"waiting_per_requester": 2}, Obstacle(EVALUATIONS, REQUESTER, 2)),
-    ("a1 a2", {"waiting_per_requester": 2, "waiting": 2}, Obstacle(EVALUATIONS, REQUESTER, 2)),
+    (0, 0, {}, None),
+    (2, 1, {"waiting": 3, "waiting_per_requester": 2}, None),
+    (2, 1, {"waiting": 2}, Obstacle(EVALUATIONS, ALL, 2)),
+    (2, 0, {"waiting_per_requester": 2}, None),
+    (3, 2, {"waiting_per_requester": 2}, Obstacle(EVALUATIONS, REQUESTER, 2)),
+    (2, 2, {"waiting_per_requester": 2, "waiting": 2}, Obstacle(EVALUATIONS, REQUESTER, 2)),
 ]
 
 
-@pytest.mark.parametrize(("waiting", "limits", "why"), QUEUES)
-def test_the_queue_is_bounded(waiting, limits, why):
-    assert queue_obstacle(AdmissionLimits(**limits), asking(waiting), "a") == why
+@pytest.mark.parametrize(("waiting", "of_requester", "limits", "why"), QUEUES)
+def test_the_queue_is_bounded(waiting, of_requester, limits, why):
+    assert queue_obstacle(AdmissionLimits(**limits), waiting, of_requester) == why
