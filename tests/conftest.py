@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ def open_service() -> Iterator[None]:
         for name, value in OPEN_SERVICE.items():
             patch.setenv(name, value)
         yield
+
+
+# A shell has what it runs in the background ignore it, and every process that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Lanes(LoadScopeScheduling):
