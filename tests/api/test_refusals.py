@@ -1,7 +1,6 @@
 """What is refused: each with its field named, and nothing created."""
 
 import json
-import time
 
 import pytest
 import yaml
@@ -123,10 +122,8 @@ def test_a_data_set_that_a_chat_api_cannot_answer_says_why(refusing, dataset_id,
 
 def test_the_known_data_sets_are_listed_once_however_many_are_unknown(refusing):
     datasets = [{"dataset_id": f"siqa_gen_{number}x", "run_id": f"run-{number}"} for number in range(200)]
-    began = time.monotonic()
     response = refusing.start(a_request(eval_datasets=datasets))
     assert len(is_problem(response, 422)["errors"]) == 200
-    assert time.monotonic() - began < 5
     assert len(response.content) < 200_000
 
 

@@ -36,6 +36,11 @@ def dataset_kinds() -> dict[str, str]:
     return {name: entry["kind"] for name, entry in _catalogue().items()}
 
 
+@cache
+def _usable() -> list[str]:
+    return sorted(name for name, entry in _catalogue().items() if _why_unusable(entry) is None)
+
+
 def _why_unusable(entry: dict[str, Any]) -> str | None:
     """Why no run of this data set can have true scores; None: it can."""
     lacks: list[str] = entry.get("lacks", [])
@@ -81,7 +86,7 @@ class OpenCompass:
         """Raises ``UnknownDataset``, or ``ValueError`` when no run of the data set can have true scores."""
         entry = _catalogue().get(dataset_id)
         if entry is None:
-            raise UnknownDataset(dataset_id, [each.dataset_id for each in self.datasets() if each.usable])
+            raise UnknownDataset(dataset_id, _usable())
         why = _why_unusable(entry)
         if why is not None:
             raise ValueError(f"data set {dataset_id!r} {why}; choose one that generates and scores")
