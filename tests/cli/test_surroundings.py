@@ -160,5 +160,5 @@ def test_completion_knows_commands_and_data_sets(environment):
         )
         return done.stdout.split()
 
-    assert completed("budeval res") == ["results"]
+    assert completed("budeval resu") == ["results"]
     assert "siqa_gen" in completed("budeval start -d siqa")
