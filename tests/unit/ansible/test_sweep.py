@@ -49,7 +49,7 @@ def server(tmp_path):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
         made.daemon_threads = True
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         path = tmp_path / "kubeconfig"
         path.write_text(
             json.dumps(
