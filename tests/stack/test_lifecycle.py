@@ -107,6 +107,22 @@ def test_up_again_is_quick_and_restarts_nothing(second_stack: SecondStack) -> No
     assert {name: line["pid"] for name, line in second_stack.started().items()} == before
 
 
+def test_a_service_runs_on_unless_its_code_has_changed(second_stack: SecondStack) -> None:
+    second_stack.up()
+
+    def started() -> int:
+        second_stack.dev("service", "start")
+        return int(second_stack.status()["budeval"]["pid"])
+
+    try:
+        first = started()
+        assert started() == first
+        (second_stack.state / "service-source").write_text("of other code")
+        assert started() != first
+    finally:
+        second_stack.dev("service", "stop")
+
+
 @pytest.mark.parametrize("part", ["redis", "placement", "dapr-scheduler", "etcd", "kube-apiserver",
                                   "kube-controller-manager", "kube-scheduler", "containerd", "kubelet"])  # fmt: skip
 def test_a_killed_part_comes_back_by_itself(second_stack: SecondStack, part: str) -> None:
