@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ class PostgresqlServer:
 @contextmanager
 def running_postgresql(directory: Path, port: int = PORT, *, forgetful: bool = True) -> Iterator[PostgresqlServer]:
     """Starts a server with its data under ``directory`` and stops it at the end; ``forgetful``: the fastest way."""
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, f"another PostgreSQL, or something else, is on port {port}"
     programs = _programs()
     data, log = directory / "data", directory / "postgresql.log"
     directory.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,12 @@ def running_postgresql(directory: Path, port: int = PORT, *, forgetful: bool = T
     options = [f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={directory}"]
     arguments = [part for option in (*options, *(_FAST_AND_FORGETFUL if forgetful else ())) for part in ("-c", option)]
     with log.open("wb") as output:
+        # Gone with the tests, should they be killed.
         server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *arguments], stdout=output, stderr=output, **_unprivileged()
+            ["setpriv", "--pdeathsig", "INT", programs / "postgres", "-D", data, *arguments],
+            stdout=output,
+            stderr=output,
+            **_unprivileged(),
         )
     try:
         _wait_until_it_answers(server, log, port)
