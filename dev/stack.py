@@ -316,7 +316,8 @@ class Stack:
         """Start the service and its sidecar and wait until both answer; a service of other code is stopped first."""
         ports = self.settings.ports
         with self._alone():
-            source, stamp = _service_source(self.settings.root), self.settings.state / "service-source"
+            source = images.image_hash(images.IMAGES["service"], self.settings.root)
+            stamp = self.settings.state / "service-source"
             if files.read(stamp) not in {"", source}:
                 self._stop("budeval")
             files.write(stamp, source)
@@ -372,12 +373,6 @@ def _part_status(part: Part, state: ProcessState | None) -> PartStatus:
         return PartStatus(part.name, state.state.lower(), state.pid, None, state.detail)
     word = "ready" if probes.passes(part.ready) else "starting"
     return PartStatus(part.name, word, state.pid, state.uptime, "")
-
-
-def _service_source(root: Path) -> str:
-    """A digest of all that the service consists of."""
-    code = sorted(path for path in (root / "budeval").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return files.digest(root / "requirements.lock", *code)
 
 
 def _service_status(state: ProcessState) -> PartStatus:

@@ -42,6 +42,14 @@ class Counts(NamedTuple):
     waiting: int
 
 
+class _Page(NamedTuple):
+    """Some of those who wait, in their order."""
+
+    asking: list[Asking]
+    behind: ColumnElement[bool]
+    """Condition on evaluations: those that stand behind all of these."""
+
+
 class Admission:
     """Places of a record, and the queue for them."""
 
@@ -89,9 +97,9 @@ class Admission:
             return []
         with self.deciding() as session:
             deciding, still, chosen = Deciding(self._limits, _running(session)), WAITS, []
-            while not deciding.closed and (page := _first(session, still)):
-                chosen += [asking.eval_id for asking in page if deciding.take(asking) is None]
-                still = and_(WAITS, _behind(session, page[-1]))
+            while not deciding.closed and (page := _page(session, still)):
+                chosen += [asking.eval_id for asking in page.asking if deciding.take(asking) is None]
+                still = and_(WAITS, page.behind)
             return [eval_id for eval_id in chosen if _let_in(session, eval_id)]
 
     def is_waiting(self, eval_id: str) -> bool:
@@ -109,12 +117,12 @@ class Admission:
     def _obstacle(self, session: Session, asking: Asking, before: ColumnElement[bool]) -> Obstacle | None:
         """What one waits for behind those ``before``; from those alone who matter, mostly the first of them."""
         deciding, still = Deciding(self._limits, _running(session)), before
-        while page := _first(session, still):
-            for other in page:
+        while page := _page(session, still):
+            for other in page.asking:
                 deciding.take(other)
             if deciding.settled(asking.requester):
                 break
-            still = and_(before, _behind(session, page[-1]))
+            still = and_(before, page.behind)
             if deciding.closed:
                 still = and_(still, EvaluationRow.requested_by == asking.requester)
         return deciding.take(asking)
@@ -167,9 +175,14 @@ def _running(session: Session) -> list[Asking]:
     return _asking(session, HAS_PLACE)
 
 
-def _first(session: Session, condition: ColumnElement[bool]) -> list[Asking]:
-    """The first of those who wait."""
-    return _asking(session, EvaluationRow.eval_id.in_(_FIRST.where(condition)))
+def _page(session: Session, condition: ColumnElement[bool]) -> _Page | None:
+    """The first of those who wait; none: nobody does."""
+    query = _ASKING.add_columns(EvaluationRow.last_heard_at)
+    rows = session.execute(query.where(EvaluationRow.eval_id.in_(_FIRST.where(condition)))).all()
+    if not rows:
+        return None
+    *_, (last_id, _, _, last_heard_at) = rows
+    return _Page([Asking(*row[:3]) for row in rows], _stands > _standing(last_heard_at, last_id))
 
 
 def _asking(session: Session, condition: ColumnElement[bool]) -> list[Asking]:
@@ -194,13 +207,6 @@ def _count(session: Session, condition: ColumnElement[bool]) -> int:
 def _before(row: EvaluationRow) -> ColumnElement[bool]:
     """Condition on evaluations: those that wait and stand before this one."""
     return and_(WAITS, _stands < _standing(row.last_heard_at, row.eval_id))
-
-
-def _behind(session: Session, asking: Asking) -> ColumnElement[bool]:
-    """Condition on evaluations: those that stand behind this one."""
-    # Not the row: it would be kept, and another process may change it before it is locked.
-    heard = select(EvaluationRow.last_heard_at).where(EvaluationRow.eval_id == asking.eval_id)
-    return _stands > _standing(session.scalars(heard).one(), asking.eval_id)
 
 
 def _standing(last_heard_at: datetime, eval_id: str) -> Tuple:

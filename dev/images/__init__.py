@@ -6,6 +6,6 @@ calls; `python -m dev.images build engine` does it by hand.
 """
 
 from dev.images.build import ensure_image
-from dev.images.recipes import IMAGES
+from dev.images.recipes import IMAGES, image_hash
 
-__all__ = ["IMAGES", "ensure_image"]
+__all__ = ["IMAGES", "ensure_image", "image_hash"]

@@ -75,7 +75,7 @@ class OpenCompass:
 
     def data_paths(self) -> dict[str, list[str]]:
         """From OpenCompass' own configurations."""
-        usable = {name: entry for name, entry in _catalogue().items() if _why_unusable(entry) is None}
+        usable = {name: _catalogue()[name] for name in _usable()}
         return {name: entry["paths"] for name, entry in usable.items() if "paths" in entry}
 
     def parameters_schema(self) -> dict[str, Any]:
