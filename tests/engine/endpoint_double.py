@@ -4,7 +4,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -114,8 +114,10 @@ class EndpointDouble:
                 self.send_response(reply.status)
                 for name, value in {**reply.headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
+                # Whoever asked may have been killed meanwhile.
+                with suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(content)
 
             def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
                 """Say nothing."""
